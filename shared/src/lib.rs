@@ -1,0 +1,8 @@
+//! The wire between a Headwater node and its gateway, for both ends: no_std, no alloc.
+//!
+//! [`envelope`] is what a record of the gateway's journal holds; [`topic`] is where nodes and
+//! gateway meet. `WIRE.md` beside this crate draws the bytes.
+#![no_std]
+
+pub mod envelope;
+pub mod topic;
