@@ -4,5 +4,6 @@
 //! gateway meet. `WIRE.md` beside this crate draws the bytes.
 #![no_std]
 
+pub mod decimal;
 pub mod envelope;
 pub mod topic;
