@@ -4,6 +4,7 @@
 mod batch;
 mod chunk;
 mod crc;
+mod ring;
 mod varint;
 
 #[cfg(feature = "std")]
@@ -28,6 +29,7 @@ mod walk;
 pub use batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
 pub use chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
 pub use crc::crc32c;
+pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, ReadError, Why};
