@@ -12,7 +12,11 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
         "status": status.as_u16(),
         "detail": detail,
     });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(body).into_response().into_body())
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/problem+json")],
+        Json(body).into_response().into_body(),
+    )
         .into_response()
 }
 

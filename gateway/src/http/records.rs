@@ -39,7 +39,10 @@ pub(super) async fn list(
         let partitions = partitions(&sources, &name)?;
         let from = start(&sources, page.from.as_deref())?;
         let (lines, next) = read_page(&sources, &partitions, from, limit)?;
-        Ok::<_, Box<Response>>((lines, format!("/api/v1/streams/{name}/records?from={next}&limit={limit}")))
+        Ok::<_, Box<Response>>((
+            lines,
+            format!("/api/v1/streams/{name}/records?from={next}&limit={limit}"),
+        ))
     })
     .await;
     match read {

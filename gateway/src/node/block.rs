@@ -41,7 +41,7 @@ pub(super) fn samples(
     names: impl FnOnce(u32, usize) -> Vec<String>,
 ) -> Option<Vec<Sample>> {
     let mut decoder = BlockDecoder::new(payload).ok()?;
-    let header = decoder.header().clone();
+    let header = *decoder.header();
     let names = names(header.boot_epoch, header.channels());
     let mut first_ms = None;
     let mut samples = Vec::with_capacity(usize::from(header.count));

@@ -127,7 +127,7 @@ impl State {
             Ok(decoder) => decoder,
             Err(problem) => return Verdict::Rejected(problem.to_string()),
         };
-        let header = decoder.header().clone();
+        let header = *decoder.header();
         let (mut first_ms, mut last_ms) = (None, 0);
         let rows = block::each_row(&mut decoder, |time_ms, _| {
             first_ms.get_or_insert(time_ms);

@@ -107,7 +107,6 @@ impl Projection for StreamStats {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        postcard::to_extend(&*self.lock(), vec![SNAPSHOT_VERSION])
-            .expect("a Vec takes any length")
+        postcard::to_extend(&*self.lock(), vec![SNAPSHOT_VERSION]).expect("a Vec takes any length")
     }
 }
