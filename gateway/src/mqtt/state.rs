@@ -236,7 +236,8 @@ impl Projection for StateProjection {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        postcard::to_extend(&*self.0.lock(), vec![SNAPSHOT_VERSION]).expect("a Vec takes any length")
+        postcard::to_extend(&*self.0.lock(), vec![SNAPSHOT_VERSION])
+            .expect("a Vec takes any length")
     }
 }
 

@@ -2,3 +2,5 @@
 
 mod door;
 mod mqtt;
+mod mqtt_clients;
+mod raw;
