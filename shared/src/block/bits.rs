@@ -1,0 +1,175 @@
+//! A stream of bits, most significant first.
+
+use super::BlockError;
+
+/// The most bits of one [`BitWriter::write`] and [`BitReader::read`].
+pub(super) const WORD_BITS: u32 = 56;
+
+/// Where the next bit goes; the buffer is the caller's, so a copy of this is a point to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BitWriter {
+    /// The next byte of the buffer.
+    at: usize,
+    /// Bits that do not fill a byte yet, right aligned; fewer than 8 of them.
+    pending: u64,
+    pending_bits: u32,
+}
+
+impl BitWriter {
+    pub(super) const fn new(at: usize) -> Self {
+        Self { at, pending: 0, pending_bits: 0 }
+    }
+
+    /// Bits that still fit `buffer`.
+    pub(super) fn room_bits(&self, buffer: &[u8]) -> usize {
+        buffer.len().saturating_sub(self.at) * 8 - self.pending_bits as usize
+    }
+
+    /// The length of the buffer's used part, a begun byte included.
+    pub(super) const fn end(&self) -> usize {
+        self.at + (self.pending_bits > 0) as usize
+    }
+
+    /// Writes the low `bits` (up to [`WORD_BITS`]) of `value`, which has no others set.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        buffer: &mut [u8],
+        value: u64,
+        bits: u32,
+    ) -> Result<(), BlockError> {
+        if self.room_bits(buffer) < bits as usize {
+            return Err(BlockError::Full);
+        }
+        self.pending = (self.pending << bits) | value;
+        self.pending_bits += bits;
+        while self.pending_bits >= 8 {
+            self.pending_bits -= 8;
+            buffer[self.at] = (self.pending >> self.pending_bits) as u8;
+            self.at += 1;
+        }
+        self.pending &= (1 << self.pending_bits) - 1;
+        Ok(())
+    }
+
+    /// Pads the last byte with zeros.
+    pub(super) fn flush(&mut self, buffer: &mut [u8]) {
+        if self.pending_bits > 0 {
+            // `write` took these bits only because this byte is there.
+            buffer[self.at] = (self.pending << (8 - self.pending_bits)) as u8;
+            *self = Self::new(self.at + 1);
+        }
+    }
+}
+
+/// Reads what [`BitWriter`] wrote.
+#[derive(Clone, Debug)]
+pub(super) struct BitReader<'b> {
+    rest: &'b [u8],
+    /// Bits taken from `rest`, left aligned; zeros below them.
+    word: u64,
+    word_bits: u32,
+}
+
+impl<'b> BitReader<'b> {
+    pub(super) const fn new(bytes: &'b [u8]) -> Self {
+        Self { rest: bytes, word: 0, word_bits: 0 }
+    }
+
+    #[inline]
+    fn refill(&mut self) {
+        while self.word_bits <= WORD_BITS {
+            let Some((byte, rest)) = self.rest.split_first() else { return };
+            self.word |= u64::from(*byte) << (WORD_BITS - self.word_bits);
+            self.word_bits += 8;
+            self.rest = rest;
+        }
+    }
+
+    #[inline]
+    fn skip(&mut self, bits: u32) {
+        self.word <<= bits;
+        self.word_bits -= bits;
+    }
+
+    /// The next `bits`, up to [`WORD_BITS`].
+    #[inline]
+    pub(super) fn read(&mut self, bits: u32) -> Result<u64, BlockError> {
+        if bits == 0 {
+            return Ok(0);
+        }
+        if self.word_bits < bits {
+            self.refill();
+            if self.word_bits < bits {
+                return Err(BlockError::Truncated);
+            }
+        }
+        let value = self.word >> (64 - bits);
+        self.skip(bits);
+        Ok(value)
+    }
+
+    /// Counts ones up to a zero, which is taken too, or up to `limit` (below [`WORD_BITS`]) ones.
+    #[inline]
+    pub(super) fn ones(&mut self, limit: u32) -> Result<u32, BlockError> {
+        if self.word_bits <= limit {
+            self.refill();
+        }
+        let ones = self.word.leading_ones().min(limit);
+        let used = if ones == limit { ones } else { ones + 1 };
+        if used > self.word_bits {
+            return Err(BlockError::Truncated);
+        }
+        self.skip(used);
+        Ok(ones)
+    }
+
+    /// True if only the padding of the last byte is left.
+    pub(super) const fn is_at_end(&self) -> bool {
+        self.word == 0 && self.rest.len() * 8 + (self.word_bits as usize) < 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_come_back_in_the_order_and_width_they_went() {
+        let mut buffer = [0xAA; 64];
+        let mut writer = BitWriter::new(1);
+        let widths = [1, 56, 7, 8, 9, 0, 33, 56, 3];
+        for width in widths {
+            let value = 0x5A_F00D_CAFE_1234 & ((1 << width) - 1);
+            writer.write(&mut buffer, value, width).unwrap();
+        }
+        writer.flush(&mut buffer);
+        assert_eq!(buffer[0], 0xAA, "the byte before is not touched");
+        let mut reader = BitReader::new(&buffer[1..writer.end()]);
+        for width in widths {
+            assert_eq!(reader.read(width), Ok(0x5A_F00D_CAFE_1234 & ((1 << width) - 1)));
+        }
+        assert!(reader.is_at_end());
+        assert_eq!(reader.read(8), Err(BlockError::Truncated));
+    }
+
+    #[test]
+    fn a_write_takes_the_last_bit_and_not_one_more() {
+        let mut buffer = [0; 2];
+        let mut writer = BitWriter::new(0);
+        writer.write(&mut buffer, 0x7FFF, 15).unwrap();
+        assert_eq!(writer.write(&mut buffer, 3, 2), Err(BlockError::Full));
+        writer.write(&mut buffer, 1, 1).unwrap();
+        assert_eq!(writer.write(&mut buffer, 0, 1), Err(BlockError::Full));
+        assert_eq!(buffer, [0xFF, 0xFF]);
+    }
+
+    #[test]
+    fn counting_ones_stops_at_the_limit_and_at_the_end() {
+        assert_eq!(BitReader::new(&[0b1110_0000]).ones(16), Ok(3));
+        let mut reader = BitReader::new(&[0xFF, 0xFF, 0x80]);
+        assert_eq!(reader.ones(16), Ok(16));
+        assert_eq!(reader.ones(16), Ok(1));
+        assert_eq!(BitReader::new(&[0xFF]).ones(16), Err(BlockError::Truncated));
+    }
+}

@@ -1,0 +1,236 @@
+//! Writes a block, row by row, into a buffer that is given or owned.
+
+use super::bits::BitWriter;
+use super::header::{COUNT_SIZE_MAX, put_varint};
+use super::series::{CODE_BITS_MAX, Series, write_sized, zigzag};
+use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE};
+
+/// A block in the making, without its bytes. A copy is a point to go back to.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    writer: BitWriter,
+    count_at: usize,
+    count: u16,
+    channels: u8,
+    /// The time that the next row has if the node is punctual.
+    due_ms: u64,
+    period_ms: u32,
+    time: Series,
+    values: [Series; CHANNELS_MAX],
+    last: [i64; CHANNELS_MAX],
+}
+
+impl Open {
+    fn new(buffer: &mut [u8], spec: &BlockSpec<'_>, base_ms: u64) -> Result<Self, BlockError> {
+        let count_at = spec.write(buffer, base_ms)?;
+        Ok(Self {
+            // The count is at home in front of the rows once it is known to be short or long.
+            writer: BitWriter::new(count_at + COUNT_SIZE_MAX),
+            count_at,
+            count: 0,
+            channels: spec.scales.len() as u8,
+            due_ms: base_ms,
+            period_ms: spec.period_ms,
+            time: Series::new(),
+            values: [Series::new(); CHANNELS_MAX],
+            last: [0; CHANNELS_MAX],
+        })
+    }
+
+    fn push(&mut self, buffer: &mut [u8], time_ms: u64, row: &[i64]) -> Result<(), BlockError> {
+        let channels = usize::from(self.channels);
+        if row.len() != channels {
+            return Err(BlockError::RowWidth { channels, values: row.len() });
+        }
+        if self.count == COUNT_MAX {
+            return Err(BlockError::Full);
+        }
+        if self.writer.room_bits(buffer) >= (1 + channels) * CODE_BITS_MAX {
+            return self.write_row(buffer, time_ms, row);
+        }
+        let before = *self;
+        let written = self.write_row(buffer, time_ms, row);
+        if written.is_err() {
+            *self = before;
+        }
+        written
+    }
+
+    /// On an error the caller goes back to what was before.
+    fn write_row(
+        &mut self,
+        buffer: &mut [u8],
+        time_ms: u64,
+        row: &[i64],
+    ) -> Result<(), BlockError> {
+        let late_ms = time_ms.wrapping_sub(self.due_ms) as i64;
+        self.time.encode(&mut self.writer, buffer, late_ms)?;
+        self.due_ms = time_ms.wrapping_add(u64::from(self.period_ms));
+        for ((value, last), series) in row.iter().zip(&mut self.last).zip(&mut self.values) {
+            if self.count == 0 {
+                write_sized(&mut self.writer, buffer, zigzag(*value))?;
+            } else {
+                series.encode(&mut self.writer, buffer, value.wrapping_sub(*last))?;
+            }
+            *last = *value;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        let unused = COUNT_SIZE_MAX - if self.count < 0x80 { 1 } else { 2 };
+        self.writer.end() - unused
+    }
+
+    fn finish(mut self, buffer: &mut [u8]) -> usize {
+        self.writer.flush(buffer);
+        let rows_at = self.count_at + COUNT_SIZE_MAX;
+        let mut at = self.count_at;
+        put_varint(buffer, &mut at, u64::from(self.count))
+            .expect("the count has its place in the buffer");
+        buffer.copy_within(rows_at..self.writer.end(), at);
+        let size = self.size();
+        let (crc, body) = buffer[..size].split_at_mut(CRC_SIZE);
+        crc.copy_from_slice(&CRC.checksum(body).to_le_bytes());
+        size
+    }
+}
+
+/// Writes a block into a buffer that it borrows.
+///
+/// ```
+/// use headwater_shared::block::{BlockDecoder, BlockEncoder, BlockSpec, Clock};
+///
+/// let spec = BlockSpec {
+///     boot_epoch: 3,
+///     sequence: 0,
+///     first_sample: 0,
+///     clock: Clock::Unix,
+///     period_ms: 1000,
+///     scales: &[2, 1],
+/// };
+/// let mut buffer = [0; 256];
+/// let mut block = BlockEncoder::new(&mut buffer, &spec, 1_763_700_000_000)?;
+/// block.push(1_763_700_000_000, &[2179, 451])?; // 21.79 and 45.1
+/// block.push(1_763_700_001_004, &[2180, 451])?;
+/// let bytes = block.finish();
+///
+/// let mut rows = BlockDecoder::new(bytes)?;
+/// let mut values = [0; 2];
+/// assert_eq!(rows.next_row(&mut values), Some(Ok(1_763_700_000_000)));
+/// assert_eq!(rows.next_row(&mut values), Some(Ok(1_763_700_001_004)));
+/// assert_eq!(values, [2180, 451]);
+/// assert_eq!(rows.next_row(&mut values), None);
+/// # Ok::<(), headwater_shared::block::BlockError>(())
+/// ```
+#[derive(Debug)]
+pub struct BlockEncoder<'b> {
+    buffer: &'b mut [u8],
+    open: Open,
+}
+
+impl<'b> BlockEncoder<'b> {
+    /// Starts a block in `buffer`, whose length is the most that the block will take.
+    ///
+    /// `base_ms` is the time of the first row, or near it, in ms by the clock of `spec`.
+    ///
+    /// # Errors
+    /// [`BlockError::Channels`], [`BlockError::Scale`]; [`BlockError::BufferTooSmall`] if not even
+    /// the header fits.
+    pub fn new(
+        buffer: &'b mut [u8],
+        spec: &BlockSpec<'_>,
+        base_ms: u64,
+    ) -> Result<Self, BlockError> {
+        let open = Open::new(buffer, spec, base_ms)?;
+        Ok(Self { buffer, open })
+    }
+
+    /// Adds a row: its time in ms by the block's clock, and one value for each channel.
+    ///
+    /// # Errors
+    /// [`BlockError::Full`] if it does not fit, [`BlockError::RowWidth`]; the block is then as it
+    /// was.
+    pub fn push(&mut self, time_ms: u64, values: &[i64]) -> Result<(), BlockError> {
+        self.open.push(self.buffer, time_ms, values)
+    }
+
+    /// Rows so far.
+    pub fn count(&self) -> u16 {
+        self.open.count
+    }
+
+    /// Bytes of the block if it were finished now.
+    pub fn size(&self) -> usize {
+        self.open.size()
+    }
+
+    /// The whole block, CRC included.
+    pub fn finish(self) -> &'b [u8] {
+        let size = self.open.finish(self.buffer);
+        &self.buffer[..size]
+    }
+}
+
+/// Writes block after block into a buffer of its own, of `N` bytes: for a struct that lives as long
+/// as the node does.
+#[derive(Clone, Debug)]
+pub struct BlockBuilder<const N: usize> {
+    buffer: [u8; N],
+    open: Option<Open>,
+}
+
+impl<const N: usize> Default for BlockBuilder<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> BlockBuilder<N> {
+    /// No block yet.
+    pub const fn new() -> Self {
+        Self { buffer: [0; N], open: None }
+    }
+
+    /// Starts a block; one that was open is given up.
+    ///
+    /// # Errors
+    /// As [`BlockEncoder::new`]; then no block is open.
+    pub fn start(&mut self, spec: &BlockSpec<'_>, base_ms: u64) -> Result<(), BlockError> {
+        self.open = None;
+        self.open = Some(Open::new(&mut self.buffer, spec, base_ms)?);
+        Ok(())
+    }
+
+    /// True between [`Self::start`] and [`Self::finish`].
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Adds a row, as [`BlockEncoder::push`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockError::NotStarted`].
+    pub fn push(&mut self, time_ms: u64, values: &[i64]) -> Result<(), BlockError> {
+        let open = self.open.as_mut().ok_or(BlockError::NotStarted)?;
+        open.push(&mut self.buffer, time_ms, values)
+    }
+
+    /// Rows of the open block; 0 without one.
+    pub fn count(&self) -> u16 {
+        self.open.as_ref().map_or(0, |open| open.count)
+    }
+
+    /// Bytes of the open block if it were finished now; 0 without one.
+    pub fn size(&self) -> usize {
+        self.open.as_ref().map_or(0, Open::size)
+    }
+
+    /// The whole block, CRC included; `None` if none is open. It stays in the buffer until the next
+    /// is started.
+    pub fn finish(&mut self) -> Option<&[u8]> {
+        let size = self.open.take()?.finish(&mut self.buffer);
+        Some(&self.buffer[..size])
+    }
+}

@@ -1,0 +1,3 @@
+//! What two ends that know only the wire may rely on.
+
+mod block;
