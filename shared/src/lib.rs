@@ -1,9 +1,12 @@
 //! The wire between a Headwater node and its gateway, for both ends: no_std, no alloc.
 //!
-//! [`envelope`] is what a record of the gateway's journal holds; [`block`] is how a node's readings
-//! travel; [`topic`] is where nodes and gateway meet. `WIRE.md` beside this crate draws the bytes.
+//! [`block`] is how a node's readings travel, [`decimal`] what their values are; [`node`] is what
+//! node and gateway tell each other beside, [`topic`] where they meet; [`envelope`] is what a record
+//! of the gateway's journal holds. `WIRE.md` beside this crate draws the bytes.
 #![no_std]
 
 pub mod block;
+pub mod decimal;
 pub mod envelope;
+pub mod node;
 pub mod topic;
