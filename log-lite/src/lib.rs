@@ -1,2 +1,47 @@
-#![no_std]
-#![doc = "Placeholder."]
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+
+mod batch;
+mod chunk;
+mod crc;
+mod ring;
+mod varint;
+
+#[cfg(feature = "std")]
+mod error;
+#[cfg(feature = "std")]
+mod journal;
+#[cfg(feature = "std")]
+mod reader;
+#[cfg(feature = "std")]
+mod record;
+#[cfg(feature = "std")]
+mod recover;
+#[cfg(feature = "std")]
+mod retention;
+#[cfg(feature = "std")]
+mod segment;
+#[cfg(feature = "std")]
+mod storage;
+#[cfg(feature = "std")]
+mod walk;
+
+pub use batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
+pub use chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
+pub use crc::crc32c;
+pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
+
+#[cfg(feature = "std")]
+pub use error::{AppendError, Damage, JournalError, ReadError, Why};
+#[cfg(feature = "std")]
+pub use journal::{CommitStats, Counters, Journal, JournalOptions, MAX_PENDING};
+#[cfg(feature = "std")]
+pub use reader::{BatchView, Reader};
+#[cfg(feature = "std")]
+pub use record::{Record, Records};
+#[cfg(feature = "std")]
+pub use recover::{Recovery, SetAside, TornTail};
+#[cfg(feature = "std")]
+pub use retention::Dropped;
+#[cfg(feature = "std")]
+pub use storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
