@@ -37,6 +37,9 @@ impl<'b> BlockDecoder<'b> {
         if rows_bits_min(&header) > rows.len() * 8 {
             return Err(BlockError::Truncated);
         }
+        if header.count == 0 && !rows.is_empty() {
+            return Err(BlockError::Malformed);
+        }
         Ok(Self {
             header,
             reader: BitReader::new(rows),
@@ -73,7 +76,8 @@ impl<'b> BlockDecoder<'b> {
     }
 
     fn read_row(&mut self, values: &mut [i64]) -> Result<u64, BlockError> {
-        let late_ms = self.time.decode(&mut self.reader)?;
+        let is_punctual = self.header.count - self.left < self.header.punctual;
+        let late_ms = if is_punctual { 0 } else { self.time.decode(&mut self.reader)? };
         let time_ms = self.due_ms.wrapping_add_signed(late_ms);
         self.due_ms = time_ms.wrapping_add(u64::from(self.header.period_ms));
         let is_first = self.left == self.header.count;
@@ -92,11 +96,11 @@ impl<'b> BlockDecoder<'b> {
     }
 }
 
-/// The fewest bits that `count` rows take: a bit for each time and difference, and the first values.
+/// The fewest bits that the rows take: the first values, a bit for each difference and each time that
+/// is written.
 fn rows_bits_min(header: &BlockHeader) -> usize {
     let channels = header.channels();
-    match usize::from(header.count) {
-        0 => 0,
-        count => (count - 1) * (1 + channels) + 1 + channels * SIZED_BITS_MIN,
-    }
+    let Some(differences) = usize::from(header.count).checked_sub(1) else { return 0 };
+    let times = usize::from(header.count - header.punctual);
+    channels * (SIZED_BITS_MIN + differences) + times
 }

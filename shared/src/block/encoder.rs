@@ -1,7 +1,7 @@
 //! Writes a block, row by row, into a buffer that is given or owned.
 
 use super::bits::BitWriter;
-use super::header::{COUNT_SIZE_MAX, put_varint};
+use super::header::{TAIL_SIZE_MAX, Tail};
 use super::series::{CODE_BITS_MAX, Series, write_sized, zigzag};
 use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE};
 
@@ -9,8 +9,8 @@ use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE};
 #[derive(Clone, Copy, Debug)]
 struct Open {
     writer: BitWriter,
-    count_at: usize,
-    count: u16,
+    tail_at: usize,
+    tail: Tail,
     channels: u8,
     /// The time that the next row has if the node is punctual.
     due_ms: u64,
@@ -22,12 +22,12 @@ struct Open {
 
 impl Open {
     fn new(buffer: &mut [u8], spec: &BlockSpec<'_>, base_ms: u64) -> Result<Self, BlockError> {
-        let count_at = spec.write(buffer, base_ms)?;
+        let tail_at = spec.write(buffer, base_ms)?;
         Ok(Self {
-            // The count is at home in front of the rows once it is known to be short or long.
-            writer: BitWriter::new(count_at + COUNT_SIZE_MAX),
-            count_at,
-            count: 0,
+            // The rows move up to the tail once its length is known.
+            writer: BitWriter::new(tail_at + TAIL_SIZE_MAX),
+            tail_at,
+            tail: Tail { count: 0, punctual: 0 },
             channels: spec.scales.len() as u8,
             due_ms: base_ms,
             period_ms: spec.period_ms,
@@ -42,7 +42,7 @@ impl Open {
         if row.len() != channels {
             return Err(BlockError::RowWidth { channels, values: row.len() });
         }
-        if self.count == COUNT_MAX {
+        if self.tail.count == COUNT_MAX {
             return Err(BlockError::Full);
         }
         if self.writer.room_bits(buffer) >= (1 + channels) * CODE_BITS_MAX {
@@ -64,32 +64,33 @@ impl Open {
         row: &[i64],
     ) -> Result<(), BlockError> {
         let late_ms = time_ms.wrapping_sub(self.due_ms) as i64;
-        self.time.encode(&mut self.writer, buffer, late_ms)?;
+        if late_ms == 0 && self.tail.punctual == self.tail.count {
+            self.tail.punctual += 1;
+        } else {
+            self.time.encode(&mut self.writer, buffer, late_ms)?;
+        }
         self.due_ms = time_ms.wrapping_add(u64::from(self.period_ms));
         for ((value, last), series) in row.iter().zip(&mut self.last).zip(&mut self.values) {
-            if self.count == 0 {
+            if self.tail.count == 0 {
                 write_sized(&mut self.writer, buffer, zigzag(*value))?;
             } else {
                 series.encode(&mut self.writer, buffer, value.wrapping_sub(*last))?;
             }
             *last = *value;
         }
-        self.count += 1;
+        self.tail.count += 1;
         Ok(())
     }
 
     fn size(&self) -> usize {
-        let unused = COUNT_SIZE_MAX - if self.count < 0x80 { 1 } else { 2 };
-        self.writer.end() - unused
+        self.writer.end() - TAIL_SIZE_MAX + self.tail.size()
     }
 
     fn finish(mut self, buffer: &mut [u8]) -> usize {
         self.writer.flush(buffer);
-        let rows_at = self.count_at + COUNT_SIZE_MAX;
-        let mut at = self.count_at;
-        put_varint(buffer, &mut at, u64::from(self.count))
-            .expect("the count has its place in the buffer");
-        buffer.copy_within(rows_at..self.writer.end(), at);
+        let rows_at =
+            self.tail.write(buffer, self.tail_at).expect("the tail has its place in the buffer");
+        buffer.copy_within(self.tail_at + TAIL_SIZE_MAX..self.writer.end(), rows_at);
         let size = self.size();
         let (crc, body) = buffer[..size].split_at_mut(CRC_SIZE);
         crc.copy_from_slice(&CRC.checksum(body).to_le_bytes());
@@ -158,7 +159,7 @@ impl<'b> BlockEncoder<'b> {
 
     /// Rows so far.
     pub fn count(&self) -> u16 {
-        self.open.count
+        self.open.tail.count
     }
 
     /// Bytes of the block if it were finished now.
@@ -219,7 +220,7 @@ impl<const N: usize> BlockBuilder<N> {
 
     /// Rows of the open block; 0 without one.
     pub fn count(&self) -> u16 {
-        self.open.as_ref().map_or(0, |open| open.count)
+        self.open.as_ref().map_or(0, |open| open.tail.count)
     }
 
     /// Bytes of the open block if it were finished now; 0 without one.

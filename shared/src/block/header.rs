@@ -12,17 +12,22 @@ pub const SCALE_MAX: u8 = 9;
 pub const COUNT_MAX: u16 = (1 << 14) - 1;
 
 /// The most bytes before the first row, CRC included.
-pub const HEADER_MAX: usize = CRC_SIZE + 1 + 3 * 5 + 10 + 5 + CHANNELS_MAX + COUNT_SIZE_MAX;
+pub const HEADER_MAX: usize = CRC_SIZE + 1 + 3 * 5 + 10 + 5 + CHANNELS_MAX + TAIL_SIZE_MAX;
 
-pub(super) const COUNT_SIZE_MAX: usize = 2;
+/// The most bytes of [`Tail`].
+pub(super) const TAIL_SIZE_MAX: usize = 2 * COUNT_SIZE_MAX;
+const COUNT_SIZE_MAX: usize = 2;
 
 const VERSION: u8 = 1;
 const VERSION_MASK: u8 = 0b111;
 const FLAG_UNIX: u8 = 1 << 3;
-const FLAG_PERIOD_S: u8 = 1 << 4;
+const FLAG_PUNCTUAL: u8 = 1 << 4;
 const CHANNELS_SHIFT: u32 = 5;
 /// Decimal-scaled integers. Others (raw floats, booleans, text) have numbers left.
 const CODEC_DECIMAL: u8 = 0;
+
+/// The low bit of the period's field: the rest is seconds, not ms.
+const PERIOD_S: u64 = 1;
 
 const _: () = assert!(CHANNELS_MAX - 1 == (u8::MAX >> CHANNELS_SHIFT) as usize);
 const _: () = assert!(COUNT_MAX < 1 << (7 * COUNT_SIZE_MAX));
@@ -70,6 +75,8 @@ pub struct BlockHeader {
     pub base_ms: u64,
     /// Rows in the block, at most [`COUNT_MAX`].
     pub count: u16,
+    /// Rows from the start that came exactly when due; their times take no bits.
+    pub(super) punctual: u16,
     channels: u8,
     scales: [u8; CHANNELS_MAX],
 }
@@ -104,14 +111,12 @@ impl BlockHeader {
             first_sample: varint_u32(&mut rest)?,
             clock: if form & FLAG_UNIX == 0 { Clock::SinceBoot } else { Clock::Unix },
             base_ms: varint(&mut rest)?,
-            period_ms: varint_u32(&mut rest)?,
+            period_ms: period(varint(&mut rest)?)?,
             count: 0,
+            punctual: 0,
             channels,
             scales: [0; CHANNELS_MAX],
         };
-        if form & FLAG_PERIOD_S != 0 {
-            header.period_ms = header.period_ms.checked_mul(1000).ok_or(BlockError::Malformed)?;
-        }
         for scale in &mut header.scales[..usize::from(channels)] {
             let channel = byte(&mut rest)?;
             if channel >> 4 != CODEC_DECIMAL {
@@ -122,10 +127,11 @@ impl BlockHeader {
                 return Err(BlockError::Scale(*scale));
             }
         }
-        header.count = u16::try_from(varint(&mut rest)?)
-            .ok()
-            .filter(|count| *count <= COUNT_MAX)
-            .ok_or(BlockError::Malformed)?;
+        header.count = rows(varint(&mut rest)?, COUNT_MAX)?;
+        header.punctual = match header.count.checked_sub(1) {
+            Some(last) if form & FLAG_PUNCTUAL == 0 => rows(varint(&mut rest)?, last)?,
+            _ => header.count,
+        };
         Ok((header, rest))
     }
 }
@@ -141,33 +147,62 @@ impl BlockSpec<'_> {
         }
     }
 
-    /// Writes all but CRC and count behind the CRC's place; returns where the count goes.
+    /// Writes all but CRC and [`Tail`] behind the CRC's place; returns where the tail goes.
     pub(super) fn write(&self, buffer: &mut [u8], base_ms: u64) -> Result<usize, BlockError> {
         self.check()?;
-        let in_seconds = self.period_ms.is_multiple_of(1000);
         let mut form = VERSION | ((self.scales.len() - 1) as u8) << CHANNELS_SHIFT;
         if self.clock == Clock::Unix {
             form |= FLAG_UNIX;
         }
-        if in_seconds {
-            form |= FLAG_PERIOD_S;
-        }
-        let period = if in_seconds { self.period_ms / 1000 } else { self.period_ms };
         let mut at = CRC_SIZE;
         put(buffer, &mut at, form)?;
         for field in [self.boot_epoch, self.sequence, self.first_sample] {
             put_varint(buffer, &mut at, u64::from(field))?;
         }
         put_varint(buffer, &mut at, base_ms)?;
-        put_varint(buffer, &mut at, u64::from(period))?;
+        let period = match self.period_ms {
+            ms if ms.is_multiple_of(1000) => u64::from(ms / 1000) << 1 | PERIOD_S,
+            ms => u64::from(ms) << 1,
+        };
+        put_varint(buffer, &mut at, period)?;
         for scale in self.scales {
             put(buffer, &mut at, CODEC_DECIMAL << 4 | scale)?;
         }
-        if buffer.len() < at + COUNT_SIZE_MAX {
+        if buffer.len() < at + TAIL_SIZE_MAX {
             return Err(BlockError::BufferTooSmall);
         }
         Ok(at)
     }
+}
+
+/// What is known of a block's header only when its last row is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tail {
+    pub(super) count: u16,
+    pub(super) punctual: u16,
+}
+
+impl Tail {
+    pub(super) const fn size(self) -> usize {
+        let late = if self.punctual == self.count { 0 } else { row_number_size(self.punctual) };
+        row_number_size(self.count) + late
+    }
+
+    /// Writes the tail at its place `at`, before which [`BlockSpec::write`] wrote the rest; returns
+    /// where the rows go.
+    pub(super) fn write(self, buffer: &mut [u8], mut at: usize) -> Result<usize, BlockError> {
+        put_varint(buffer, &mut at, u64::from(self.count))?;
+        if self.punctual == self.count {
+            buffer[CRC_SIZE] |= FLAG_PUNCTUAL;
+        } else {
+            put_varint(buffer, &mut at, u64::from(self.punctual))?;
+        }
+        Ok(at)
+    }
+}
+
+const fn row_number_size(number: u16) -> usize {
+    if number < 0x80 { 1 } else { COUNT_SIZE_MAX }
 }
 
 fn put(buffer: &mut [u8], at: &mut usize, byte: u8) -> Result<(), BlockError> {
@@ -177,11 +212,7 @@ fn put(buffer: &mut [u8], at: &mut usize, byte: u8) -> Result<(), BlockError> {
 }
 
 /// LEB128: seven bits a byte, least significant first, the high bit set on all but the last.
-pub(super) fn put_varint(
-    buffer: &mut [u8],
-    at: &mut usize,
-    mut value: u64,
-) -> Result<(), BlockError> {
+fn put_varint(buffer: &mut [u8], at: &mut usize, mut value: u64) -> Result<(), BlockError> {
     while value >= 0x80 {
         put(buffer, at, value as u8 | 0x80)?;
         value >>= 7;
@@ -212,4 +243,15 @@ fn varint(rest: &mut &[u8]) -> Result<u64, BlockError> {
 
 fn varint_u32(rest: &mut &[u8]) -> Result<u32, BlockError> {
     u32::try_from(varint(rest)?).map_err(|_| BlockError::Malformed)
+}
+
+fn period(field: u64) -> Result<u32, BlockError> {
+    let unit_ms = if field & PERIOD_S == 0 { 1 } else { 1000 };
+    let period_ms = (field >> 1).checked_mul(unit_ms).ok_or(BlockError::Malformed)?;
+    u32::try_from(period_ms).map_err(|_| BlockError::Malformed)
+}
+
+fn rows(field: u64, rows_max: u16) -> Result<u16, BlockError> {
+    let rows = u16::try_from(field).map_err(|_| BlockError::Malformed)?;
+    if rows > rows_max { Err(BlockError::Malformed) } else { Ok(rows) }
 }

@@ -9,16 +9,18 @@
 //! +--------+--------+---------------------------------------------+---------------------+
 //!   u32 LE   bits 0-2  version, 1     boot_epoch    u32             most significant bit
 //!   of all   bit  3    clock is Unix  sequence      u32             first, the last byte
-//!   bytes    bit  4    period in s    first_sample  u32             padded with zeros
+//!   bytes    bit  4    all punctual   first_sample  u32             padded with zeros
 //!   after    bits 5-7  channels - 1   base_ms       u64
-//!   it                                period        u32
+//!   it                                period        u32 << 1 | is in s
 //!                                     a byte for each channel: scale, codec << 4
 //!                                     count         u14
+//!                                     punctual      u14, unless all are
 //! ```
 //!
 //! A row is one time and one value for each channel. Time is written as its distance from the time
 //! before plus the nominal period, a value as its distance from the value before; both by an
-//! adaptive Rice code. `WIRE.md` has every bit and frozen examples.
+//! adaptive Rice code. The times of the first `punctual` rows, each exactly a period after the one
+//! before, take no bits. `WIRE.md` has every bit and frozen examples.
 
 mod bits;
 mod decoder;

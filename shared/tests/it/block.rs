@@ -212,14 +212,19 @@ fn bytes_after_the_last_row_are_refused() {
     block.push(0);
     seal(&mut block);
     assert_eq!(read(&block), Err(BlockError::Malformed));
+    let mut empty = BlockEncoder::new(&mut buffer, &spec(&[0]), 0).unwrap().finish().to_vec();
+    assert_eq!(read(&empty), Ok(vec![]));
+    empty.push(0);
+    seal(&mut empty);
+    assert_eq!(read(&empty), Err(BlockError::Malformed));
 }
 
 #[test]
 fn a_count_beyond_the_bytes_is_refused_before_any_row() {
     let mut buffer = [0; 64];
     let mut block = encode(&mut buffer, 0, &[(0, vec![1])]).to_vec();
-    let count_at = block.len() - 3;
-    assert_eq!(block[count_at], 1, "two bytes of rows follow the count");
+    let count_at = block.len() - 2;
+    assert_eq!(block[count_at], 1, "a byte of rows follows the count");
     block[count_at] = 100;
     seal(&mut block);
     assert_eq!(BlockDecoder::new(&block).err(), Some(BlockError::Truncated));
@@ -262,7 +267,7 @@ fn versions_and_codecs_of_the_future_are_named() {
     seal(&mut version);
     assert_eq!(read(&version), Err(BlockError::Version(2)));
     let mut codec = block;
-    let channel_at = codec.len() - 4;
+    let channel_at = codec.len() - 3;
     assert_eq!(codec[channel_at], 2, "the scale stands before the count");
     codec[channel_at] |= 5 << 4;
     seal(&mut codec);
@@ -286,4 +291,35 @@ fn a_builder_makes_the_same_bytes_block_after_block() {
         assert_eq!(builder.finish(), Some(expected));
         assert!(!builder.is_open());
     }
+}
+
+#[test]
+fn a_row_counted_as_punctual_beyond_the_last_is_refused() {
+    let mut buffer = [0; 64];
+    let rows = [(0, vec![1]), (1007, vec![1]), (2007, vec![1])];
+    let mut block = encode(&mut buffer, 0, &rows).to_vec();
+    let punctual_at = 4 + 1 + 1 + 1 + 2 + 1 + 1 + 1 + 1;
+    assert_eq!(block[punctual_at - 1..=punctual_at], [3, 1], "count and punctual rows");
+    block[punctual_at] = 3;
+    seal(&mut block);
+    assert_eq!(BlockDecoder::new(&block).err(), Some(BlockError::Malformed));
+}
+
+#[test]
+fn punctual_rows_cost_nothing_until_one_is_late() {
+    let row = |index: u64| (index * 1000, vec![5]);
+    let punctual: Vec<Row> = (0..100).map(row).collect();
+    let mut late = punctual.clone();
+    late[99].0 += 3;
+    let (mut one, mut other) = ([0; 128], [0; 128]);
+    let (punctual, late) = (encode(&mut one, 0, &punctual), encode(&mut other, 0, &late));
+    // A byte for the punctual rows, 1 + 7 + 2 bits for three ms.
+    assert_eq!(late.len() - punctual.len(), 2);
+}
+
+#[test]
+fn a_channel_costs_at_most_40_bytes_of_state() {
+    let states = 1 + CHANNELS_MAX;
+    assert!(size_of::<BlockBuilder<0>>() <= 40 * states, "{}", size_of::<BlockBuilder<0>>());
+    assert!(size_of::<BlockDecoder<'_>>() <= 48 * states, "{}", size_of::<BlockDecoder<'_>>());
 }
