@@ -14,18 +14,18 @@ pub struct SealPolicy {
 
 /// A block whose bytes will not change again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sealed<'b> {
+pub(crate) struct Sealed<'b> {
     /// Its number in this boot epoch.
-    pub sequence: u32,
+    pub(crate) sequence: u32,
     /// When its first reading was taken: ms since boot, or since 1970 once the clock is set.
-    pub time_ms: u64,
+    pub(crate) time_ms: u64,
     /// The whole block, `[crc32c][body]`.
-    pub bytes: &'b [u8],
+    pub(crate) bytes: &'b [u8],
 }
 
 /// The block in the making, of at most `N` bytes.
 #[derive(Debug)]
-pub struct Blocks<const N: usize> {
+pub(crate) struct Blocks<const N: usize> {
     builder: BlockBuilder<N>,
     policy: SealPolicy,
     scales: Vec<u8, CHANNELS_MAX>,
@@ -42,7 +42,7 @@ impl<const N: usize> Blocks<N> {
     ///
     /// # Errors
     /// [`BlockError::Channels`] for more than a block can hold.
-    pub fn new(
+    pub(crate) fn new(
         policy: SealPolicy,
         boot_epoch: u32,
         period_ms: u32,
@@ -68,7 +68,7 @@ impl<const N: usize> Blocks<N> {
     ///
     /// # Errors
     /// Of the encoder, where values and channels do not match; nothing is lost then.
-    pub fn push(
+    pub(crate) fn push(
         &mut self,
         uptime_ms: u64,
         boot_unix_ms: Option<u64>,
@@ -100,25 +100,20 @@ impl<const N: usize> Blocks<N> {
     }
 
     /// Seals a block whose time has come though no reading does.
-    pub fn seal_if_old(&mut self, uptime_ms: u64, sink: &mut impl FnMut(Sealed<'_>)) {
+    pub(crate) fn seal_if_old(&mut self, uptime_ms: u64, sink: &mut impl FnMut(Sealed<'_>)) {
         if uptime_ms.saturating_sub(self.opened_ms) >= self.policy.age_ms_max {
             self.seal(sink);
         }
     }
 
     /// Readings that only RAM holds.
-    pub fn unsealed(&self) -> u16 {
+    pub(crate) fn unsealed(&self) -> u16 {
         self.builder.count()
     }
 
     /// The number of the next block to seal.
-    pub fn sequence(&self) -> u32 {
+    pub(crate) fn sequence(&self) -> u32 {
         self.sequence
-    }
-
-    /// Readings since boot.
-    pub fn samples(&self) -> u32 {
-        self.samples
     }
 
     fn open(&mut self, uptime_ms: u64) -> Result<(), BlockError> {

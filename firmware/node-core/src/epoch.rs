@@ -26,7 +26,7 @@ pub const EPOCH_PAGES: u32 = 2;
 ///
 /// # Panics
 /// If `range` is not [`EPOCH_PAGES`] pages, or a slot is no multiple of the flash's write size.
-pub fn next_epoch<F: NorFlash>(
+pub(crate) fn next_epoch<F: NorFlash>(
     flash: &mut F,
     range: Range<u32>,
     at_least: u32,

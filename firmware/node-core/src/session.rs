@@ -63,16 +63,16 @@ pub enum Event {
 
 /// What follows from an event, for the node around the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effect {
+pub(crate) struct Effect {
     /// Every block before this offset is the gateway's.
-    pub trim: Option<u64>,
+    pub(crate) trim: Option<u64>,
     /// The gateway knows the gap that the presence named.
-    pub gap_reported: bool,
+    pub(crate) gap_reported: bool,
 }
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Connect to the gateway, and say how it went.
     Connect,
     /// Drop the connection; the session takes it for gone.
@@ -103,13 +103,13 @@ pub enum Step {
 
 /// What the session needs to know of its surroundings to take a step.
 #[derive(Clone, Debug)]
-pub struct View {
+pub(crate) struct View {
     /// The offsets that the outbox holds.
-    pub outbox: Range<u64>,
+    pub(crate) outbox: Range<u64>,
     /// A gap waits to be reported.
-    pub has_gap: bool,
+    pub(crate) has_gap: bool,
     /// The link takes another message.
-    pub can_send: bool,
+    pub(crate) can_send: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ struct TimeAsked {
 
 /// The session of one node with its gateway.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     policy: SessionPolicy,
     link: Link,
     in_flight: Deque<InFlight, WINDOW_MAX>,
@@ -158,7 +158,7 @@ pub struct Session {
 impl Session {
     /// Not connected. `seed` should differ from node to node and boot to boot: after an outage it
     /// keeps a fleet from coming back all at once.
-    pub fn new(policy: SessionPolicy, seed: u32) -> Self {
+    pub(crate) fn new(policy: SessionPolicy, seed: u32) -> Self {
         Self {
             policy,
             link: Link::Down { retry_ms: 0 },
@@ -174,7 +174,7 @@ impl Session {
     }
 
     /// Takes in what happened.
-    pub fn event(&mut self, now_ms: u64, event: Event) -> Effect {
+    pub(crate) fn event(&mut self, now_ms: u64, event: Event) -> Effect {
         match event {
             Event::Connected => {
                 self.link = Link::Up { announced: false, online: false };
@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// What to do now. Each step is taken once: ask again when it is done.
-    pub fn step(&mut self, now_ms: u64, view: &View) -> Step {
+    pub(crate) fn step(&mut self, now_ms: u64, view: &View) -> Step {
         match self.link {
             Link::Down { retry_ms } if now_ms < retry_ms => Step::Wait { until_ms: retry_ms },
             Link::Down { .. } => {
@@ -202,23 +202,18 @@ impl Session {
     }
 
     /// The block of a [`Step::Block`] was the one at `offset`.
-    pub fn block_sent(&mut self, now_ms: u64, ticket: Ticket, offset: u64) {
+    pub(crate) fn block_sent(&mut self, now_ms: u64, ticket: Ticket, offset: u64) {
         self.cursor = offset + 1;
         self.fly(now_ms, ticket, What::Block(offset));
     }
 
     /// The outbox has no block at or after the `from` of a [`Step::Block`] and before `end`.
-    pub fn no_block_before(&mut self, end: u64) {
+    pub(crate) fn no_block_before(&mut self, end: u64) {
         self.cursor = self.cursor.max(end);
     }
 
-    /// True between a connect and the end of that connection.
-    pub fn is_up(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
-    }
-
     /// When the node started, in ms since 1970, once the gateway has said it.
-    pub fn boot_unix_ms(&self) -> Option<u64> {
+    pub(crate) fn boot_unix_ms(&self) -> Option<u64> {
         self.boot_unix_ms
     }
 
