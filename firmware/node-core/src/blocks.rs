@@ -225,9 +225,6 @@ mod tests {
         blocks.seal_if_old(9_999, &mut collect(&mut out));
         let rows: StdVec<_> = out.iter().map(|b| (b.1, b.3[0])).collect();
         let unix = |time_ms, value| (Clock::Unix, (time_ms, value));
-        assert_eq!(
-            rows,
-            [(Clock::SinceBoot, (100, 1)), unix(1_000_125, 2), unix(1_000_157, 3)]
-        );
+        assert_eq!(rows, [(Clock::SinceBoot, (100, 1)), unix(1_000_125, 2), unix(1_000_157, 3)]);
     }
 }

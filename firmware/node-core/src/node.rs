@@ -197,9 +197,7 @@ impl<F: NorFlash> Node<F> {
                 Step::Connect => Action::Connect,
                 Step::Disconnect => Action::Disconnect,
                 Step::Wait { until_ms } => Action::Wait { until_ms },
-                Step::Announce(ticket) => {
-                    publish(&self.announce, Some(ticket), true, payload)
-                }
+                Step::Announce(ticket) => publish(&self.announce, Some(ticket), true, payload),
                 Step::Online(ticket) => publish(&self.online(), Some(ticket), true, payload),
                 Step::AskTime { nonce } => {
                     let boot_epoch = self.boot_epoch;

@@ -124,9 +124,12 @@ fn with_crcs(words: [u8; 4]) -> [u8; 6] {
 /// Polynomial 0x31, start 0xFF (data sheet SHT4x, table 7).
 fn crc8(bytes: [u8; 2]) -> u8 {
     bytes.into_iter().fold(0xFF, |crc, byte| {
-        (0..8).fold(crc ^ byte, |crc: u8, _| {
-            if crc & 0x80 == 0 { crc << 1 } else { crc << 1 ^ 0x31 }
-        })
+        (0..8).fold(
+            crc ^ byte,
+            |crc: u8, _| {
+                if crc & 0x80 == 0 { crc << 1 } else { crc << 1 ^ 0x31 }
+            },
+        )
     })
 }
 
@@ -197,6 +200,10 @@ mod tests {
         assert_eq!(I2c::write(&mut chip, ADDRESS, &[READ_SERIAL]), Ok(()));
         assert_eq!(I2c::read(&mut chip, ADDRESS, &mut serial), Ok(()));
         assert_eq!(serial, with_crcs(SERIAL));
-        assert_eq!(I2c::read(&mut chip, ADDRESS, &mut serial), Err(NACK), "an answer is given once");
+        assert_eq!(
+            I2c::read(&mut chip, ADDRESS, &mut serial),
+            Err(NACK),
+            "an answer is given once"
+        );
     }
 }
