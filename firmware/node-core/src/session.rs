@@ -456,7 +456,7 @@ mod tests {
         session.event(0, Event::Connected);
         let mut now_ms = 0;
         let mut ask = |session: &mut Session, boot_ms: u64| {
-            now_ms += SessionPolicy::default().time_check_ms;
+            now_ms += SessionPolicy::default().time_check_ms + 8;
             let taken = steps(session, now_ms, &VIEW);
             for ticket in tickets(&taken) {
                 session.event(now_ms, Event::Acknowledged(ticket));
