@@ -180,3 +180,45 @@ fn a_log_of_a_later_format_is_left_alone() {
     assert!(matches!(refused, Err(log_lite::JournalError::Version { found: 2, .. })));
     assert_eq!(storage.image(), image);
 }
+
+#[test]
+fn a_sector_lost_from_an_earlier_commit_costs_no_later_commit() {
+    let storage = SimStorage::default();
+    let options = JournalOptions { segment_size: 1 << 16, ..options() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for offset in 0..RECORDS {
+        journal.append((offset % 2) as u16, offset as i64, b"k", &value(offset)).unwrap();
+        if offset % 8 == 7 {
+            journal.commit().unwrap();
+        }
+    }
+    drop(journal);
+    let mut image = storage.image();
+    image.get_mut(&0).unwrap()[..1024][512..].fill(0);
+    let storage = SimStorage::from_image(&image);
+    let (before, damaged) = read(&storage, RECORDS);
+    assert!(damaged.len() == 1 && damaged[0].1 < RECORDS, "{damaged:?}");
+    let (journal, recovery) = Journal::open(storage.clone(), options).unwrap();
+    assert_eq!((journal.end(), recovery.torn, recovery.damage.len()), (RECORDS, None, 1));
+    assert_eq!(read(&storage, RECORDS), (before, damaged));
+}
+
+#[test]
+fn a_reader_waits_before_a_torn_tail_and_goes_on_once_it_is_cut() {
+    let mut image = sample();
+    let newest = *image.keys().last().unwrap();
+    let bytes = image.get_mut(&newest).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes.resize(bytes.len().max(used + 30), 0);
+    bytes[used..used + 30].fill(0xA9);
+    let storage = SimStorage::from_image(&image);
+    let mut reader = Reader::open(storage.clone()).unwrap();
+    while reader.next(u64::MAX).unwrap().is_some() {}
+    assert_eq!(reader.position(), RECORDS);
+    let (mut journal, recovery) = Journal::open(storage.clone(), options()).unwrap();
+    assert_eq!(recovery.torn.map(|torn| (torn.byte, torn.bytes)), Some((used as u64, 30)));
+    journal.append(0, 0, b"", b"next").unwrap();
+    journal.commit().unwrap();
+    let batch = reader.next(journal.end()).unwrap().unwrap();
+    assert_eq!(batch.records().next().unwrap().value, b"next");
+}
