@@ -39,6 +39,13 @@ pub struct Recovery {
     pub set_aside: Vec<SetAside>,
 }
 
+impl Recovery {
+    /// Offsets that the log spans: its records, those that are damaged included.
+    pub fn records(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
 /// A torn tail that was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TornTail {

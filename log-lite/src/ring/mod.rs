@@ -341,14 +341,34 @@ impl<F: NorFlash> Ring<F> {
             time_ms,
             body_crc: crc,
         };
-        if !self.program(&header, body, Self::mark_room())? {
+        if !self.program_whole(&header, body)? {
             self.open_page(time_ms)?;
-            if !self.program(&header, body, Self::mark_room())? {
+            if !self.program_whole(&header, body)? {
                 return Err(RingError::TooLarge { max });
             }
         }
         self.end = offset + 1;
         Ok(offset)
+    }
+
+    /// Programs a batch of records. A write that failed and stored all the same is no failure:
+    /// the offset must not be given away again while the flash holds a whole record of it.
+    fn program_whole(
+        &mut self,
+        header: &BatchHeader,
+        body: &[u8],
+    ) -> Result<bool, RingError<F::Error>> {
+        let before = self.head;
+        let result = self.program(header, body, Self::mark_room());
+        if result.is_err()
+            && let Some(Head { page, chunk, pos }) = before
+            && let Ok(Some(entry)) = self.pages.entry(&chunk, page, pos, Pages::<F>::SIZE)
+            && entry.whole
+            && entry.header == *header
+        {
+            return Ok(true);
+        }
+        result
     }
 
     /// Programs a batch so that it ends with a flash word, in at most two writes. `false`: the

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use log_lite::{Damage, Journal, JournalOptions, ReadError, Reader, Why, verify_storage};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use crate::sim::SimStorage;
 
 type Image = BTreeMap<u64, Vec<u8>>;
@@ -221,4 +224,31 @@ fn a_reader_waits_before_a_torn_tail_and_goes_on_once_it_is_cut() {
     journal.commit().unwrap();
     let batch = reader.next(journal.end()).unwrap().unwrap();
     assert_eq!(batch.records().next().unwrap().value, b"next");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_damage_makes_a_reader_give_a_wrong_record_or_leave_a_loss_unnamed(
+        places in vec((0usize..3, 0usize..512, vec(any::<u8>(), 1..60)), 1..6),
+    ) {
+        let mut image = sample();
+        for (segment, at, bytes) in places {
+            let file = image.values_mut().nth(segment).unwrap();
+            let end = (at + bytes.len()).min(file.len());
+            file[at.min(end)..end].copy_from_slice(&bytes[..end.saturating_sub(at)]);
+        }
+        let storage = SimStorage::from_image(&image);
+        let (there, damaged) = read(&storage, RECORDS);
+        let lost: Vec<u64> = (0..RECORDS).filter(|n| !there[*n as usize]).collect();
+        let named: Vec<u64> = damaged.iter().flat_map(|(first, end)| *first..*end).collect();
+        prop_assert_eq!(lost, named);
+        let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+        let next = journal.append(0, 0, b"", b"goes on").unwrap();
+        journal.commit().unwrap();
+        let mut reader = Reader::open(storage).unwrap();
+        reader.seek(next);
+        let batch = reader.next(journal.end()).unwrap().unwrap();
+        prop_assert_eq!(batch.records().next().unwrap().value, b"goes on");
+    }
 }

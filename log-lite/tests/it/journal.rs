@@ -1,6 +1,7 @@
 //! The file journal and its reader on a real directory.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_lite::{AppendError, Journal, JournalError, JournalOptions, ReadError, Reader};
 
@@ -209,4 +210,45 @@ fn what_was_discarded_is_not_stored_and_its_offsets_are_given_away_again() {
     journal.commit().unwrap();
     let rows = rows(&mut Reader::open_dir(dir.path()).unwrap(), journal.end());
     assert_eq!(rows[0].4, b"stays");
+}
+
+#[test]
+fn readers_in_other_threads_follow_a_live_journal_through_retention() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { max_size: Some(64 * 1024), ..options(8192) };
+    let mut journal = Journal::open_dir(dir.path(), options).unwrap().0;
+    let end = AtomicU64::new(0);
+    const RECORDS: u64 = 20_000;
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let mut reader = Reader::open_dir(dir.path()).unwrap();
+                reader.seek(0);
+                while reader.position() < RECORDS {
+                    let position = reader.position();
+                    match reader.next(end.load(Ordering::Acquire)) {
+                        Ok(Some(batch)) => {
+                            assert_eq!(batch.first(), position);
+                            for r in batch.records() {
+                                assert_eq!(r.value, r.offset.to_le_bytes());
+                            }
+                        }
+                        Ok(None) => std::thread::yield_now(),
+                        Err(ReadError::Trimmed { start }) => assert!(start > position),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        while journal.end() < RECORDS {
+            for _ in 0..RECORDS / 100 {
+                let n = journal.next_offset();
+                journal.append((n / 3 % 4) as u16, 0, b"", &n.to_le_bytes()).unwrap();
+            }
+            journal.commit().unwrap();
+            end.store(journal.end(), Ordering::Release);
+            journal.enforce_retention().unwrap();
+        }
+    });
+    assert!(journal.start() > 0);
 }
