@@ -153,7 +153,7 @@ fn a_missing_segment_is_a_range_and_not_an_end() {
 }
 
 #[test]
-fn a_newest_segment_without_its_head_is_kept_aside_and_the_log_goes_on() {
+fn a_newest_segment_without_its_head_is_kept_aside_and_its_offsets_are_not_used_again() {
     let mut image = sample();
     let newest = *image.keys().last().unwrap();
     image.get_mut(&newest).unwrap()[..64].fill(0);
@@ -162,9 +162,32 @@ fn a_newest_segment_without_its_head_is_kept_aside_and_the_log_goes_on() {
     let (mut journal, recovery) = Journal::open(storage.clone(), options()).unwrap();
     assert_eq!(recovery.set_aside.len(), 1);
     assert_eq!(storage.with(|disk| disk.set_aside.clone()), [(newest, bytes)]);
-    assert_eq!(journal.append(0, newest as i64, b"k", &value(newest)).unwrap(), newest);
+    assert_eq!((recovery.damage[0].first, recovery.damage[0].end), (newest, RECORDS));
+    assert_eq!(journal.append(0, 0, b"", b"next").unwrap(), RECORDS);
     journal.commit().unwrap();
-    assert_eq!(read(&storage, newest + 1).1, []);
+    assert_eq!(read(&storage, RECORDS).1, [(newest, RECORDS)]);
+    let mut reader = Reader::open(storage).unwrap();
+    reader.seek(RECORDS);
+    assert_eq!(reader.next(u64::MAX).unwrap().unwrap().first(), RECORDS);
+}
+
+#[test]
+fn an_owner_that_knows_of_later_positions_gets_no_offset_below_them() {
+    let storage = SimStorage::from_image(&sample());
+    let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+    journal.advance_to(RECORDS - 3).unwrap();
+    assert_eq!(journal.end(), RECORDS);
+    journal.advance_to(RECORDS + 10).unwrap();
+    assert_eq!(journal.append(0, 0, b"", b"next").unwrap(), RECORDS + 10);
+    journal.commit().unwrap();
+    let mut reader = Reader::open(storage).unwrap();
+    reader.seek(RECORDS);
+    let told = reader.next(journal.end());
+    assert!(matches!(
+        told,
+        Err(ReadError::Damaged { first: RECORDS, end, why: Why::Missing, .. }) if end == RECORDS + 10
+    ));
+    assert_eq!(reader.next(journal.end()).unwrap().unwrap().first(), RECORDS + 10);
 }
 
 #[test]
