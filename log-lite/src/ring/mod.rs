@@ -417,6 +417,10 @@ impl<F: NorFlash> Ring<F> {
             (self.tail, self.tail_base) = (page, base_offset);
         }
         self.head = Some(Head { page, chunk, pos: ChunkHeader::LEN as u32 });
+        if self.trimmed > self.marked {
+            // The page before had a torn write where its last mark belongs.
+            self.write_mark(Self::mark_room())?;
+        }
         Ok(())
     }
 

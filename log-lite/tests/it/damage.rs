@@ -142,6 +142,20 @@ fn a_sealed_segment_whose_head_is_gone_is_one_damaged_range() {
 }
 
 #[test]
+fn a_range_that_crosses_the_limit_is_named_in_two_parts() {
+    let mut image = sample();
+    image.values_mut().next().unwrap()[80] ^= 1;
+    let storage = SimStorage::from_image(&image);
+    let (_, damaged) = read(&storage, RECORDS);
+    assert_eq!(damaged, [(0, 2)]);
+    let mut reader = Reader::open(storage).unwrap();
+    assert!(matches!(reader.next(1), Err(ReadError::Damaged { first: 0, end: 1, .. })));
+    assert!(reader.next(1).unwrap().is_none());
+    assert!(matches!(reader.next(2), Err(ReadError::Damaged { first: 1, end: 2, .. })));
+    assert_eq!(reader.next(RECORDS).unwrap().unwrap().first(), 2);
+}
+
+#[test]
 fn a_missing_segment_is_a_range_and_not_an_end() {
     let mut image = sample();
     let bases: Vec<u64> = image.keys().copied().collect();

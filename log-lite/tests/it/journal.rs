@@ -213,6 +213,32 @@ fn what_was_discarded_is_not_stored_and_its_offsets_are_given_away_again() {
 }
 
 #[test]
+fn a_reader_whose_segment_is_deleted_reads_it_to_its_end_and_is_then_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { max_size: Some(2 * 1024), ..options(1024) };
+    let mut journal = Journal::open_dir(dir.path(), options).unwrap().0;
+    fill(&mut journal, 5);
+    let mut reader = Reader::open_dir(dir.path()).unwrap();
+    assert_eq!(reader.next(journal.end()).unwrap().unwrap().first(), 0);
+    fill(&mut journal, 200);
+    let first_end = journal.segments().nth(1).unwrap().base;
+    journal.enforce_retention().unwrap();
+    let start = journal.start();
+    assert!(start > first_end);
+    let mut next = 1;
+    let told = loop {
+        match reader.next(journal.end()) {
+            Ok(Some(batch)) => next = batch.end(),
+            Ok(None) => panic!("the end, though {next} is not it"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(next, first_end);
+    assert!(matches!(told, ReadError::Trimmed { start: s } if s == start), "{told}");
+    assert_eq!(rows(&mut reader, journal.end()).len() as u64, journal.end() - start);
+}
+
+#[test]
 fn readers_in_other_threads_follow_a_live_journal_through_retention() {
     let dir = tempfile::tempdir().unwrap();
     let options = JournalOptions { max_size: Some(64 * 1024), ..options(8192) };

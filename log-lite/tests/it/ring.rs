@@ -79,7 +79,9 @@ impl<const W: usize> Run<W> {
 
     /// Mounts again after a cut and compares with what was acknowledged.
     fn check_after_cut(&mut self, start_before: u64) {
-        let mut flash = self.ring.take().unwrap().release();
+        let ring = self.ring.take().unwrap();
+        let dropped_before = ring.dropped();
+        let mut flash = ring.release();
         flash.left = None;
         let ring = mount(flash);
         let acknowledged = self.bodies.len() as u64;
@@ -89,6 +91,8 @@ impl<const W: usize> Run<W> {
         }
         assert_eq!(ring.end(), self.bodies.len() as u64);
         assert!(ring.start() + TRIM_MARK_EVERY > start_before.min(self.trimmed));
+        // What was acknowledged is not called dropped.
+        assert!(ring.dropped() <= dropped_before + ring.start().saturating_sub(start_before));
         // At most one page was given up in the interrupted step.
         assert!(ring.start() <= start_before + PAGE as u64 / 14, "{}", ring.start());
         self.ring = Some(ring);
