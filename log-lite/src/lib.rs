@@ -22,6 +22,8 @@ mod retention;
 #[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
+mod stats;
+#[cfg(feature = "std")]
 mod storage;
 #[cfg(feature = "std")]
 mod verify;
@@ -36,7 +38,7 @@ pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, ReadError, Why};
 #[cfg(feature = "std")]
-pub use journal::{CommitStats, Counters, Journal, JournalOptions, MAX_PENDING};
+pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]
 pub use reader::{BatchView, Reader};
 #[cfg(feature = "std")]
@@ -45,6 +47,8 @@ pub use record::{Record, Records};
 pub use recover::{Recovery, SetAside, TornTail};
 #[cfg(feature = "std")]
 pub use retention::Dropped;
+#[cfg(feature = "std")]
+pub use stats::{CommitStats, Counters};
 #[cfg(feature = "std")]
 pub use storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
 #[cfg(feature = "std")]

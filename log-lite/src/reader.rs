@@ -234,9 +234,12 @@ impl<S: Storage> Reader<S> {
         let first = expected.max(self.position);
         let why_lost = why.unwrap_or(Why::Missing);
         let damage = |end| Damage { segment: base, byte, first, end, why: why_lost };
-        let next = self.segments()?.into_iter().find(|segment| segment.base > base);
+        let segments = self.segments()?;
+        let deleted = segments.first().is_some_and(|oldest| oldest.base > base);
+        let next = segments.into_iter().find(|segment| segment.base > base);
         match next {
-            Some(next) if next.base <= first => {
+            // Followed at once, or a range that retention deleted, which is no damage.
+            Some(next) if deleted || next.base <= first => {
                 self.open = None;
                 Ok(Look::Skipped)
             }
@@ -251,6 +254,10 @@ impl<S: Storage> Reader<S> {
         let first = damage.first.max(self.position);
         let end = damage.end.min(limit).max(first);
         self.position = end;
+        if end < damage.end {
+            // The rest of the range is told once the limit allows it.
+            self.open = None;
+        }
         Damage { first, end, ..damage }.into()
     }
 

@@ -12,7 +12,7 @@ use std::io;
 
 use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
-use crate::error::{Damage, JournalError};
+use crate::error::{Damage, JournalError, Why};
 use crate::journal::{Active, zero};
 use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
@@ -37,6 +37,13 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// Newest segments without a readable header, kept under another name.
     pub set_aside: Vec<SetAside>,
+}
+
+impl Recovery {
+    /// Offsets that the log spans: its records, those that are damaged included.
+    pub fn records(&self) -> u64 {
+        self.end - self.start
+    }
 }
 
 /// A torn tail that was cut.
@@ -109,8 +116,10 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
     Ok(recovered)
 }
 
-/// A newest segment whose header was never synced holds nothing that was acknowledged; unless its
-/// header was damaged since. So it is only removed where it holds nothing at all.
+/// Takes the newest segment out of the log, since its header cannot be read.
+///
+/// If it holds the first batch of a commit, its header was synced once and damaged since: its
+/// offsets are not given away again. Else its creation was cut, and nothing in it acknowledged.
 fn retire<S: Storage>(
     storage: &S,
     file: &S::File,
@@ -119,10 +128,25 @@ fn retire<S: Storage>(
 ) -> io::Result<()> {
     if last_byte(file, 0)? == 0 {
         storage.remove(base)?;
-    } else {
-        let name = storage.set_aside(base)?;
-        report.set_aside.push(SetAside { segment: base, name });
+        return storage.sync_dir();
     }
+    // Times are not known without the header, but offsets are.
+    let mut walk = Walk::new(segment::header(base, 0));
+    let mut was_synced = false;
+    loop {
+        match walk.next(file, &|_| true, true)? {
+            Met::Batch(batch) => was_synced |= batch.header.starts_commit,
+            Met::Hole(_) => {}
+            Met::End { .. } => break,
+        }
+    }
+    if was_synced {
+        let (end, why) = (walk.expected(), Why::SegmentHeader);
+        report.end = end;
+        report.damage.push(Damage { segment: base, byte: 0, first: base, end, why });
+    }
+    let name = storage.set_aside(base)?;
+    report.set_aside.push(SetAside { segment: base, name });
     storage.sync_dir()
 }
 

@@ -200,10 +200,7 @@ proptest! {
 
 /// Runs into one error, and on from there as the error says.
 fn fail_and_go_on(model: &mut Model, survives: Survives) {
-    let error = match model.run(20) {
-        Ok(()) => None,
-        Err(error) => Some(error),
-    };
+    let error = model.run(20).err();
     let hit_sync = model.storage.with(|disk| disk.hit_sync);
     match error {
         Some(JournalError::Poisoned { .. }) => {

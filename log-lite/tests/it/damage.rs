@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use log_lite::{Damage, Journal, JournalOptions, ReadError, Reader, Why, verify_storage};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use crate::sim::SimStorage;
 
 type Image = BTreeMap<u64, Vec<u8>>;
@@ -139,6 +142,20 @@ fn a_sealed_segment_whose_head_is_gone_is_one_damaged_range() {
 }
 
 #[test]
+fn a_range_that_crosses_the_limit_is_named_in_two_parts() {
+    let mut image = sample();
+    image.values_mut().next().unwrap()[80] ^= 1;
+    let storage = SimStorage::from_image(&image);
+    let (_, damaged) = read(&storage, RECORDS);
+    assert_eq!(damaged, [(0, 2)]);
+    let mut reader = Reader::open(storage).unwrap();
+    assert!(matches!(reader.next(1), Err(ReadError::Damaged { first: 0, end: 1, .. })));
+    assert!(reader.next(1).unwrap().is_none());
+    assert!(matches!(reader.next(2), Err(ReadError::Damaged { first: 1, end: 2, .. })));
+    assert_eq!(reader.next(RECORDS).unwrap().unwrap().first(), 2);
+}
+
+#[test]
 fn a_missing_segment_is_a_range_and_not_an_end() {
     let mut image = sample();
     let bases: Vec<u64> = image.keys().copied().collect();
@@ -150,7 +167,7 @@ fn a_missing_segment_is_a_range_and_not_an_end() {
 }
 
 #[test]
-fn a_newest_segment_without_its_head_is_kept_aside_and_the_log_goes_on() {
+fn a_newest_segment_without_its_head_is_kept_aside_and_its_offsets_are_not_used_again() {
     let mut image = sample();
     let newest = *image.keys().last().unwrap();
     image.get_mut(&newest).unwrap()[..64].fill(0);
@@ -159,9 +176,32 @@ fn a_newest_segment_without_its_head_is_kept_aside_and_the_log_goes_on() {
     let (mut journal, recovery) = Journal::open(storage.clone(), options()).unwrap();
     assert_eq!(recovery.set_aside.len(), 1);
     assert_eq!(storage.with(|disk| disk.set_aside.clone()), [(newest, bytes)]);
-    assert_eq!(journal.append(0, newest as i64, b"k", &value(newest)).unwrap(), newest);
+    assert_eq!((recovery.damage[0].first, recovery.damage[0].end), (newest, RECORDS));
+    assert_eq!(journal.append(0, 0, b"", b"next").unwrap(), RECORDS);
     journal.commit().unwrap();
-    assert_eq!(read(&storage, newest + 1).1, []);
+    assert_eq!(read(&storage, RECORDS).1, [(newest, RECORDS)]);
+    let mut reader = Reader::open(storage).unwrap();
+    reader.seek(RECORDS);
+    assert_eq!(reader.next(u64::MAX).unwrap().unwrap().first(), RECORDS);
+}
+
+#[test]
+fn an_owner_that_knows_of_later_positions_gets_no_offset_below_them() {
+    let storage = SimStorage::from_image(&sample());
+    let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+    journal.advance_to(RECORDS - 3).unwrap();
+    assert_eq!(journal.end(), RECORDS);
+    journal.advance_to(RECORDS + 10).unwrap();
+    assert_eq!(journal.append(0, 0, b"", b"next").unwrap(), RECORDS + 10);
+    journal.commit().unwrap();
+    let mut reader = Reader::open(storage).unwrap();
+    reader.seek(RECORDS);
+    let told = reader.next(journal.end());
+    assert!(matches!(
+        told,
+        Err(ReadError::Damaged { first: RECORDS, end, why: Why::Missing, .. }) if end == RECORDS + 10
+    ));
+    assert_eq!(reader.next(journal.end()).unwrap().unwrap().first(), RECORDS + 10);
 }
 
 #[test]
@@ -221,4 +261,31 @@ fn a_reader_waits_before_a_torn_tail_and_goes_on_once_it_is_cut() {
     journal.commit().unwrap();
     let batch = reader.next(journal.end()).unwrap().unwrap();
     assert_eq!(batch.records().next().unwrap().value, b"next");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_damage_makes_a_reader_give_a_wrong_record_or_leave_a_loss_unnamed(
+        places in vec((0usize..3, 0usize..512, vec(any::<u8>(), 1..60)), 1..6),
+    ) {
+        let mut image = sample();
+        for (segment, at, bytes) in places {
+            let file = image.values_mut().nth(segment).unwrap();
+            let end = (at + bytes.len()).min(file.len());
+            file[at.min(end)..end].copy_from_slice(&bytes[..end.saturating_sub(at)]);
+        }
+        let storage = SimStorage::from_image(&image);
+        let (there, damaged) = read(&storage, RECORDS);
+        let lost: Vec<u64> = (0..RECORDS).filter(|n| !there[*n as usize]).collect();
+        let named: Vec<u64> = damaged.iter().flat_map(|(first, end)| *first..*end).collect();
+        prop_assert_eq!(lost, named);
+        let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+        let next = journal.append(0, 0, b"", b"goes on").unwrap();
+        journal.commit().unwrap();
+        let mut reader = Reader::open(storage).unwrap();
+        reader.seek(next);
+        let batch = reader.next(journal.end()).unwrap().unwrap();
+        prop_assert_eq!(batch.records().next().unwrap().value, b"goes on");
+    }
 }

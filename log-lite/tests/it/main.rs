@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod frozen;
 mod journal;
 mod nor;
 mod ring;
