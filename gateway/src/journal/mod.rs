@@ -6,6 +6,7 @@
 //! durable. Readers ([`Reader`]) see durable records only, the newest from memory.
 
 mod committer;
+mod metrics;
 mod reader;
 mod tail;
 
@@ -19,6 +20,7 @@ use headwater_shared::envelope::{Envelope, EnvelopeError};
 use tokio::sync::{Notify, watch};
 
 pub use log_lite::{Counters, JournalError, JournalOptions, Recovery};
+pub use metrics::register;
 pub use reader::{ReadError, Reader};
 
 use tail::Tail;
@@ -28,6 +30,17 @@ pub const SYSTEM_PARTITION: u16 = 0;
 
 /// Appended and not yet taken by the committer; above this publishers wait ([`Journal::admit`]).
 const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// What admitted publishers may still add; one commit of log-lite holds it.
+const PENDING_BYTES_LIMIT: usize = 12 << 20;
+
+const _: () = assert!(PENDING_BYTES_LIMIT + (1 << 20) <= log_lite::MAX_PENDING);
+
+/// Key and envelope of a record at most. The smallest segment that the configuration allows, and a
+/// batch of log-lite, hold it.
+pub const RECORD_BYTES_MAX: usize = 1000 << 10;
+
+const _: () = assert!(RECORD_BYTES_MAX + 64 <= log_lite::MAX_BODY);
 
 /// One record of the journal.
 #[derive(Clone, Debug)]
@@ -113,6 +126,9 @@ pub enum AppendError {
     /// The record is larger than a batch may be.
     #[error("the record of {0} bytes is larger than the journal takes")]
     TooLarge(usize),
+    /// More waits for the disk than may; only a publisher that did not [`Journal::admit`] sees it.
+    #[error("{0} bytes wait for the disk; send again later")]
+    Overload(usize),
 }
 
 /// Offsets and counters for metrics and the page.
@@ -133,9 +149,6 @@ pub struct JournalStats {
     /// Bytes of all segments.
     pub bytes: u64,
 }
-
-/// Told of what retention deleted past a kept position.
-pub type OnDropped = Box<dyn Fn(&log_lite::Dropped) + Send>;
 
 /// A handle; clones share the journal.
 #[derive(Clone)]
@@ -178,12 +191,18 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`] where the disk cannot be read, or another process holds the directory.
-    pub fn open(
-        dir: &Path,
-        options: JournalOptions,
-        on_dropped: OnDropped,
-    ) -> Result<(Self, Recovery), JournalError> {
+    pub fn open(dir: &Path, options: JournalOptions) -> Result<(Self, Recovery), JournalError> {
         let (log, recovery) = log_lite::Journal::open_dir(dir, options)?;
+        Ok((Self::on(log, dir), recovery))
+    }
+
+    /// Starts the committer of `log`, whose segments are in `dir`: there readers find what is no
+    /// longer in memory.
+    pub fn on<S>(log: log_lite::Journal<S>, dir: &Path) -> Self
+    where
+        S: log_lite::Storage + Send + 'static,
+        S::File: Send,
+    {
         let end = log.end();
         let durable = Durable { end, generation: 0, closed: false };
         let shared = Arc::new(Shared {
@@ -195,15 +214,15 @@ impl Journal {
             tail: Mutex::new(Tail::starting_at(end)),
             stats: Mutex::new(JournalStats {
                 start: log.start(),
-                counters: log.stats().clone(),
+                counters: *log.stats(),
                 ..JournalStats::default()
             }),
             keep: Mutex::new(BTreeMap::new()),
             thread: Mutex::new(None),
         });
-        let thread = committer::spawn(Arc::clone(&shared), log, on_dropped);
+        let thread = committer::spawn(Arc::clone(&shared), log);
         *lock(&shared.thread) = Some(thread);
-        Ok((Self { shared }, recovery))
+        Self { shared }
     }
 
     /// Appends a record. It has its offset now and is on disk once [`Journal::watch`] covers it.
@@ -216,10 +235,13 @@ impl Journal {
             return Err(AppendError::Closed(why));
         }
         let size = record.envelope.size_max();
-        if size + record.key.len() > log_lite::RECORD_BYTES_MAX {
+        if size + record.key.len() > RECORD_BYTES_MAX {
             return Err(AppendError::TooLarge(size));
         }
         let start = pending.bytes.len();
+        if start + size > PENDING_BYTES_LIMIT {
+            return Err(AppendError::Overload(start));
+        }
         pending.bytes.extend_from_slice(record.key.as_bytes());
         let value_start = pending.bytes.len();
         pending.bytes.resize(value_start + size, 0);
@@ -257,6 +279,17 @@ impl Journal {
             }
             notified.await;
         }
+    }
+
+    /// The offset of the first record, in the order of the log, whose time is at or after
+    /// `time_ms`. Reads files.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn offset_at(&self, time_ms: i64) -> Result<u64, ReadError> {
+        let io = |problem: log_lite::ReadError| ReadError::Io(problem.to_string());
+        let mut disk = log_lite::Reader::open_dir(&self.shared.dir).map_err(io)?;
+        disk.seek_time(time_ms, self.durable().end).map_err(io)
     }
 
     /// What is durable, now and whenever it changes.
