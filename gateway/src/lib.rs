@@ -1,1 +1,16 @@
-//! Headwater.
+//! The Headwater gateway: acknowledges what is on disk, answers windowed queries over it, serves
+//! local subscribers and forwards it exactly once.
+//!
+//! Rooms, left to right; each may use those before it:
+//! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`] and [`node`] (the way in),
+//! [`query`], [`mqtt`] (the front door and subscribers), [`forward`] (upstreams), [`http`], [`cli`].
+
+pub mod catalog;
+pub mod config;
+pub mod http;
+pub mod journal;
+pub mod mqtt;
+pub mod node;
+pub mod projection;
+pub mod query;
+pub mod stream;

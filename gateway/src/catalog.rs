@@ -1,0 +1,193 @@
+//! The catalog: what the gateway has to remember beside its journal, in one redb file.
+//!
+//! Everything here can lag behind the journal: each entry says the offset that it is true for, and
+//! what came after is read again from the journal. The one exception is the numbering of
+//! partitions, which is written before the first record that uses it.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+/// `stream name / partition` to the number in the log.
+const PARTITIONS: TableDefinition<'_, (&str, u16), u16> = TableDefinition::new("partitions");
+/// Name of a reader to (position, state).
+const CHECKPOINTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("checkpoints");
+/// Small facts about this gateway: `incarnation`.
+const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
+
+/// redb keeps pages in memory up to this many bytes; the catalog is small.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// The catalog could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// redb's own error.
+    #[error("the catalog cannot be used: {0}")]
+    Engine(#[from] Box<redb::Error>),
+    /// All 65,535 partition numbers are taken.
+    #[error("65535 partitions are in use; name fewer streams or partitions")]
+    Full,
+}
+
+fn engine(problem: impl Into<redb::Error>) -> CatalogError {
+    CatalogError::Engine(Box::new(problem.into()))
+}
+
+/// State that a reader of the journal keeps, and the position it is true for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The state covers all offsets below this.
+    pub position: u64,
+    /// The reader's own bytes.
+    pub state: Vec<u8>,
+}
+
+/// The catalog's file.
+pub struct Catalog {
+    database: Database,
+}
+
+impl Catalog {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    /// [`CatalogError`] where the file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, CatalogError> {
+        let database =
+            redb::Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(engine)?;
+        let write = database.begin_write().map_err(engine)?;
+        write.open_table(PARTITIONS).map_err(engine)?;
+        write.open_table(CHECKPOINTS).map_err(engine)?;
+        write.open_table(FACTS).map_err(engine)?;
+        write.commit().map_err(engine)?;
+        Ok(Self { database })
+    }
+
+    /// The numbers in the log of the first `count` partitions of `stream`; new ones are given and
+    /// synced before this returns. Number 0 is the journal's own.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn partitions(&self, stream: &str, count: u16) -> Result<Vec<u16>, CatalogError> {
+        let write = self.database.begin_write().map_err(engine)?;
+        let numbers = {
+            let mut table = write.open_table(PARTITIONS).map_err(engine)?;
+            let mut taken = 0;
+            for entry in table.iter().map_err(engine)? {
+                taken = taken.max(entry.map_err(engine)?.1.value());
+            }
+            let mut numbers = Vec::new();
+            for partition in 0..count {
+                let known = table.get((stream, partition)).map_err(engine)?.map(|n| n.value());
+                let number = match known {
+                    Some(number) => number,
+                    None => {
+                        taken = taken.checked_add(1).ok_or(CatalogError::Full)?;
+                        table.insert((stream, partition), taken).map_err(engine)?;
+                        taken
+                    }
+                };
+                numbers.push(number);
+            }
+            numbers
+        };
+        write.commit().map_err(engine)?;
+        Ok(numbers)
+    }
+
+    /// Every partition ever numbered: (stream, partition, number).
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn all_partitions(&self) -> Result<Vec<(String, u16, u16)>, CatalogError> {
+        let read = self.database.begin_read().map_err(engine)?;
+        let table = read.open_table(PARTITIONS).map_err(engine)?;
+        let mut all = Vec::new();
+        for entry in table.iter().map_err(engine)? {
+            let (key, number) = entry.map_err(engine)?;
+            let (stream, partition) = key.value();
+            all.push((stream.to_owned(), partition, number.value()));
+        }
+        Ok(all)
+    }
+
+    /// What `name` saved last.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn checkpoint(&self, name: &str) -> Result<Option<Checkpoint>, CatalogError> {
+        let read = self.database.begin_read().map_err(engine)?;
+        let table = read.open_table(CHECKPOINTS).map_err(engine)?;
+        let entry = table.get(name).map_err(engine)?;
+        Ok(entry.map(|entry| {
+            let (position, state) = entry.value();
+            Checkpoint { position, state: state.to_vec() }
+        }))
+    }
+
+    /// Saves states; all of them or none, synced.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn save_checkpoints(&self, entries: &[(&str, &Checkpoint)]) -> Result<(), CatalogError> {
+        let write = self.database.begin_write().map_err(engine)?;
+        {
+            let mut table = write.open_table(CHECKPOINTS).map_err(engine)?;
+            for (name, checkpoint) in entries {
+                table
+                    .insert(*name, (checkpoint.position, checkpoint.state.as_slice()))
+                    .map_err(engine)?;
+            }
+        }
+        write.commit().map_err(engine)
+    }
+
+    /// A small fact; `make` gives it where it is not known yet.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn fact(&self, name: &str, make: impl FnOnce() -> String) -> Result<String, CatalogError> {
+        let write = self.database.begin_write().map_err(engine)?;
+        let value = {
+            let mut table = write.open_table(FACTS).map_err(engine)?;
+            let known = table.get(name).map_err(engine)?.map(|value| value.value().to_owned());
+            match known {
+                Some(value) => value,
+                None => {
+                    let value = make();
+                    table.insert(name, value.as_str()).map_err(engine)?;
+                    value
+                }
+            }
+        };
+        write.commit().map_err(engine)?;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_keeps_its_number_when_the_catalog_is_opened_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("catalog.redb");
+        let first = Catalog::open(&path).expect("new").partitions("climate", 2).expect("two");
+        let catalog = Catalog::open(&path).expect("again");
+        assert_eq!(catalog.partitions("alarms", 1).expect("one"), [3]);
+        assert_eq!(catalog.partitions("climate", 3).expect("three"), [first[0], first[1], 4]);
+        assert!(!first.contains(&0), "0 is the journal's own");
+    }
+
+    #[test]
+    fn a_checkpoint_is_read_as_it_was_saved() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let catalog = Catalog::open(&dir.path().join("c")).expect("new");
+        assert_eq!(catalog.checkpoint("q").expect("read"), None);
+        let saved = Checkpoint { position: 7, state: vec![1, 2, 3] };
+        catalog.save_checkpoints(&[("q", &saved)]).expect("saved");
+        assert_eq!(catalog.checkpoint("q").expect("read"), Some(saved));
+    }
+}

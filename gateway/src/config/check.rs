@@ -1,0 +1,502 @@
+//! From what is written to what is meant, collecting every fault on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::raw::{self, Raw};
+use super::{
+    ColumnType, Config, ConfigError, Format, HttpConfig, LogConfig, MqttConfig, Problem,
+    QueryConfig, RouteConfig, RouteFormat, RulesConfig, StreamConfig, UpstreamConfig, UserConfig,
+    parse_size, parse_time,
+};
+use crate::query::Plan;
+use crate::stream::{MQTT_STREAM, TopicPattern, is_filter};
+
+const PARTITIONS_MAX: u16 = 64;
+/// A packet and what the journal adds to it fit into a record.
+const PACKET_BYTES_MAX: u64 = 900 << 10;
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (2 << 20)..=(1 << 30);
+
+pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Missing { file: name.clone(), source })?;
+    let base = path.parent().unwrap_or_else(|| Path::new(""));
+    Checker::new(&name, &text, base).run()
+}
+
+pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
+    Checker::new(name, text, Path::new("")).run()
+}
+
+struct Checker<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// Relative paths of the configuration start here.
+    base: &'a Path,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(file: &'a str, text: &'a str, base: &'a Path) -> Self {
+        Self { file, text, base, problems: Vec::new() }
+    }
+
+    fn run(mut self) -> Result<Config, ConfigError> {
+        let Some(raw) = self.read() else { return Err(ConfigError::Invalid(self.problems)) };
+        let config = self.config(raw);
+        if self.problems.is_empty() {
+            Ok(config)
+        } else {
+            self.problems.sort_by_key(|problem| problem.line);
+            Err(ConfigError::Invalid(self.problems))
+        }
+    }
+
+    fn read(&mut self) -> Option<Raw> {
+        let document = match toml::Deserializer::parse(self.text) {
+            Ok(document) => document,
+            Err(problem) => {
+                let at = problem.span().map_or(0, |span| span.start);
+                self.fault(at, "(syntax)", problem.message());
+                return None;
+            }
+        };
+        match serde_path_to_error::deserialize(document) {
+            Ok(raw) => Some(raw),
+            Err(problem) => {
+                let key = problem.path().to_string();
+                let inner = problem.into_inner();
+                let at = inner.span().map_or(0, |span| span.start);
+                self.fault(at, &key, inner.message());
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, at: usize, key: &str, fault: impl Into<String>) {
+        let line = 1 + self.text.as_bytes()[..at.min(self.text.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line,
+            key: key.to_owned(),
+            fault: fault.into(),
+        });
+    }
+
+    /// The value, or a fault and `None`.
+    fn take<T, V>(
+        &mut self,
+        key: &str,
+        value: &Spanned<T>,
+        read: impl FnOnce(&T) -> Result<V, String>,
+    ) -> Option<V> {
+        match read(value.get_ref()) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.fault(value.span().start, key, fault);
+                None
+            }
+        }
+    }
+
+    fn take_or<T, V>(
+        &mut self,
+        key: &str,
+        value: Option<&Spanned<T>>,
+        default: V,
+        read: impl FnOnce(&T) -> Result<V, String>,
+    ) -> V {
+        match value {
+            None => default,
+            Some(value) => self.take(key, value, read).unwrap_or(default),
+        }
+    }
+
+    fn later(&mut self, key: &str, value: Option<&Spanned<toml::Value>>) {
+        if let Some(value) = value {
+            let fault = "this version does not have it yet; remove it";
+            self.fault(value.span().start, key, fault);
+        }
+    }
+
+    fn config(&mut self, raw: Raw) -> Config {
+        self.later("logs", raw.logs.as_ref());
+        self.later("table", raw.table.as_ref());
+        let id = self.take("gateway.id", &raw.gateway.id, |id| check_name(id)).unwrap_or_default();
+        let mqtt = self.mqtt(&raw);
+        let http = self.http(&raw.http);
+        let log = self.log(&raw.log);
+        let mut streams = Vec::new();
+        let mut names = BTreeSet::from([MQTT_STREAM.to_owned()]);
+        for stream in &raw.stream {
+            if let Some(stream) = self.stream(stream, &mut names) {
+                streams.push(stream);
+            }
+        }
+        let queries = self.queries(&raw.query, &streams, &mut names);
+        let upstreams = self.upstreams(&raw.upstream);
+        let routes = self.routes(&raw.route, &raw.upstream, &names);
+        let data_dir = self.path(raw.gateway.data_dir.get_ref());
+        Config { id, data_dir, mqtt, http, log, streams, queries, upstreams, routes }
+    }
+
+    fn path(&self, text: &str) -> PathBuf {
+        self.base.join(text)
+    }
+
+    fn mqtt(&mut self, raw: &Raw) -> MqttConfig {
+        let mqtt = &raw.mqtt;
+        self.later("mqtt.tls", mqtt.tls.as_ref());
+        self.later("mqtt.websocket", mqtt.websocket.as_ref());
+        let listen = self.address("mqtt.listen", mqtt.listen.as_ref(), 1883);
+        let max_connections =
+            self.take_or("mqtt.max_connections", mqtt.max_connections.as_ref(), 2000, |number| {
+                match number {
+                    1..=100_000 => Ok(*number),
+                    _ => Err(format!("{number} connections: write 1 to 100000")),
+                }
+            });
+        let max_packet_bytes = self.take_or(
+            "mqtt.max_packet_size",
+            mqtt.max_packet_size.as_ref(),
+            256 << 10,
+            |text| match parse_size(text)? {
+                bytes @ 1024..=PACKET_BYTES_MAX => {
+                    Ok(u32::try_from(bytes).expect("the range fits in 32 bits"))
+                }
+                _ => Err(format!("{text:?}: write a size from 1 KiB to 900 KiB")),
+            },
+        );
+        let mut users = Vec::new();
+        for user in &raw.user {
+            let name = self.take("user.name", &user.name, |name| check_name(name));
+            let hash = self.take("user.password", &user.password, |hash| {
+                crate::mqtt::check_password_hash(hash).map(|()| hash.clone())
+            });
+            let rules = self.rules("user", [&user.publish, &user.subscribe, &user.deny]);
+            if let (Some(name), Some(password_hash)) = (name, hash) {
+                users.push(UserConfig { name, password_hash, rules });
+            }
+        }
+        let anonymous = raw
+            .anonymous
+            .as_ref()
+            .map(|rules| self.rules("anonymous", [&rules.publish, &rules.subscribe, &rules.deny]));
+        MqttConfig { listen, max_connections, max_packet_bytes, users, anonymous }
+    }
+
+    fn rules(&mut self, key: &str, lists: [&Vec<Spanned<String>>; 3]) -> RulesConfig {
+        let names = ["publish", "subscribe", "deny"];
+        let mut checked = lists.into_iter().zip(names).map(|(list, name)| {
+            list.iter()
+                .filter_map(|filter| {
+                    self.take(&format!("{key}.{name}"), filter, |text| {
+                        if is_filter(text) {
+                            Ok(text.clone())
+                        } else {
+                            Err(format!(
+                                "{text:?} is not a topic filter: + stands for one whole level, # \
+                                 for the rest, as in \"plant/+/climate\" or \"plant/#\""
+                            ))
+                        }
+                    })
+                })
+                .collect::<Vec<_>>()
+        });
+        let mut next = || checked.next().expect("three lists were given");
+        RulesConfig { publish: next(), subscribe: next(), deny: next() }
+    }
+
+    fn http(&mut self, raw: &raw::Http) -> HttpConfig {
+        let listen = self.address("http.listen", raw.listen.as_ref(), 8080);
+        let base = self.base.to_path_buf();
+        let token = raw.token.as_ref().and_then(|token| {
+            self.take("http.token", token, |text| match text.strip_prefix("file:") {
+                None => Ok(text.clone()),
+                Some(path) => std::fs::read_to_string(base.join(path))
+                    .map(|token| token.trim().to_owned())
+                    .map_err(|problem| format!("{path}: {problem}; write the token there")),
+            })
+        });
+        if !listen.ip().is_loopback() && token.is_none() && raw.token.is_none() {
+            let at = raw.listen.as_ref().map_or(0, |listen| listen.span().start);
+            self.fault(
+                at,
+                "http.listen",
+                "beyond loopback the page needs a token: add token = \"file:/etc/headwater/token\" \
+                 or listen on 127.0.0.1",
+            );
+        }
+        HttpConfig { listen, token }
+    }
+
+    fn log(&mut self, raw: &raw::Log) -> LogConfig {
+        if let Some(age) = &raw.max_age {
+            self.fault(
+                age.span().start,
+                "log.max_age",
+                "retention by age is not there yet; use max_size",
+            );
+        }
+        self.take_or("log.when_full", raw.when_full.as_ref(), (), |text| match text.as_str() {
+            "drop-oldest" => Ok(()),
+            "block" => Err("\"block\" is not there yet; write \"drop-oldest\"".to_owned()),
+            _ => Err(format!("{text:?}: write \"drop-oldest\"")),
+        });
+        let segment_bytes =
+            self.take_or("log.segment_size", raw.segment_size.as_ref(), 16 << 20, |text| {
+                let bytes = parse_size(text)?;
+                if SEGMENT_BYTES.contains(&bytes) {
+                    Ok(u32::try_from(bytes).expect("the range fits in 32 bits"))
+                } else {
+                    Err(format!("{text:?}: write a size from 2 MiB to 1 GiB"))
+                }
+            });
+        let max_bytes = self.take_or("log.max_size", raw.max_size.as_ref(), 4 << 30, |text| {
+            let bytes = parse_size(text)?;
+            if bytes >= 2 * u64::from(segment_bytes) {
+                Ok(bytes)
+            } else {
+                Err(format!("{text:?} is less than two segments of {segment_bytes} bytes"))
+            }
+        });
+        LogConfig { segment_bytes, max_bytes }
+    }
+
+    fn address(&mut self, key: &str, text: Option<&Spanned<String>>, port: u16) -> SocketAddr {
+        let default = SocketAddr::from(([127, 0, 0, 1], port));
+        self.take_or(key, text, default, |text| {
+            text.parse().map_err(|_| {
+                format!(
+                    "{text:?} is not an address: write an IP address and a port, like \
+                     \"0.0.0.0:{port}\""
+                )
+            })
+        })
+    }
+
+    fn stream(&mut self, raw: &raw::Stream, names: &mut BTreeSet<String>) -> Option<StreamConfig> {
+        self.later("stream.dedupe", raw.dedupe.as_ref());
+        self.later("stream.log", raw.log.as_ref());
+        let name = self.take("stream.name", &raw.name, |name| {
+            let name = check_name(name)?;
+            if name.ends_with(".rejected") || name.ends_with(".late") || !names.insert(name.clone())
+            {
+                return Err(format!("{name:?} is taken; choose another name"));
+            }
+            Ok(name)
+        });
+        let topic = self.take("stream.topic", &raw.topic, |topic| TopicPattern::parse(topic));
+        let format = self.take("stream.format", &raw.format, |text| match text.as_str() {
+            "json" => Ok(Format::Json),
+            "blocks" => Ok(Format::Blocks),
+            "bytes" => Ok(Format::Bytes),
+            "cbor" | "text" | "sparkplug-b" => {
+                Err(format!("{text:?} is not there yet; write \"json\", \"blocks\" or \"bytes\""))
+            }
+            _ => Err(format!("{text:?}: write \"json\", \"blocks\" or \"bytes\"")),
+        });
+        let partitions =
+            self.take_or("stream.partitions", raw.partitions.as_ref(), 1, |number| match number {
+                1..=PARTITIONS_MAX => Ok(*number),
+                _ => Err(format!("{number} partitions: write 1 to {PARTITIONS_MAX}")),
+            });
+        let columns = self.columns(raw.columns.as_ref());
+        let lateness = self.time("stream.lateness", raw.lateness.as_ref(), 1);
+        let idle = self.time("stream.idle", raw.idle.as_ref(), 60);
+        let (name, topic, format) = (name?, topic?, format?);
+        let payload_columns = format == Format::Json;
+        let key = raw.key.as_ref().and_then(|key| {
+            self.take("stream.key", key, |key| {
+                if payload_columns || topic.captures().any(|capture| capture == key) {
+                    return Ok(key.clone());
+                }
+                Err(format!(
+                    "{key:?} is not a level of the topic: write it as {{{key}}} in topic = ..."
+                ))
+            })
+        });
+        let time = raw.time.as_ref().and_then(|time| {
+            self.take("stream.time", time, |time| {
+                if payload_columns {
+                    return Ok(time.clone());
+                }
+                Err("only a json stream names its time; remove the key".to_owned())
+            })
+        });
+        Some(StreamConfig { name, topic, key, format, time, partitions, columns, lateness, idle })
+    }
+
+    fn time(&mut self, key: &str, text: Option<&Spanned<String>>, default_s: u64) -> Duration {
+        self.take_or(key, text, Duration::from_secs(default_s), |text| parse_time(text))
+    }
+
+    fn columns(
+        &mut self,
+        raw: Option<&BTreeMap<Spanned<String>, Spanned<String>>>,
+    ) -> BTreeMap<String, ColumnType> {
+        let mut columns = BTreeMap::new();
+        for (name, kind) in raw.into_iter().flatten() {
+            let kind = self.take(&format!("stream.columns.{}", name.get_ref()), kind, |text| {
+                match text.to_ascii_lowercase().as_str() {
+                    "double" | "float" => Ok(ColumnType::Double),
+                    "integer" | "int" | "bigint" => Ok(ColumnType::Integer),
+                    "text" | "varchar" => Ok(ColumnType::Text),
+                    "boolean" => Ok(ColumnType::Boolean),
+                    _ => Err(format!(
+                        "{text:?}: write \"double\", \"integer\", \"text\" or \"boolean\""
+                    )),
+                }
+            });
+            if let Some(kind) = kind {
+                columns.insert(name.get_ref().clone(), kind);
+            }
+        }
+        columns
+    }
+
+    fn queries(
+        &mut self,
+        raw: &[raw::Query],
+        streams: &[StreamConfig],
+        names: &mut BTreeSet<String>,
+    ) -> Vec<QueryConfig> {
+        let mut queries = Vec::new();
+        for query in raw {
+            let plan = self.take("query.sql", &query.sql, |sql| {
+                let plan = Plan::parse(sql, streams)?;
+                if !names.insert(plan.name().to_owned()) {
+                    return Err(format!("the stream {:?} is taken", plan.name()));
+                }
+                Ok(plan)
+            });
+            if let Some(plan) = plan {
+                queries.push(QueryConfig { sql: query.sql.get_ref().clone(), plan });
+            }
+        }
+        queries
+    }
+
+    fn upstreams(
+        &mut self,
+        raw: &BTreeMap<Spanned<String>, raw::Upstream>,
+    ) -> BTreeMap<String, UpstreamConfig> {
+        let mut upstreams = BTreeMap::new();
+        for (name, upstream) in raw {
+            let key = format!("upstream.{}", name.get_ref());
+            let base = self.base;
+            let checked =
+                self.take(&format!("{key}.kind"), &upstream.kind, |kind| match kind.as_str() {
+                    "kafka" => {
+                        let brokers = upstream
+                            .brokers
+                            .as_ref()
+                            .ok_or("a kafka upstream needs brokers = \"host:9092\"".to_owned())?;
+                        Ok(UpstreamConfig::Kafka {
+                            brokers: brokers.get_ref().clone(),
+                            properties: upstream.properties.clone(),
+                        })
+                    }
+                    "directory" => {
+                        let path = upstream.path.as_ref().ok_or(
+                            "a directory upstream needs path = \"/some/where\"".to_owned(),
+                        )?;
+                        Ok(UpstreamConfig::Directory { path: base.join(path.get_ref()) })
+                    }
+                    "mqtt" => {
+                        Err("\"mqtt\" is not there yet; write \"kafka\" or \"directory\""
+                            .to_owned())
+                    }
+                    _ => Err(format!("{kind:?}: write \"kafka\" or \"directory\"")),
+                });
+            if let Some(checked) = checked {
+                upstreams.insert(name.get_ref().clone(), checked);
+            }
+        }
+        upstreams
+    }
+
+    fn routes(
+        &mut self,
+        raw: &[raw::Route],
+        upstreams: &BTreeMap<Spanned<String>, raw::Upstream>,
+        names: &BTreeSet<String>,
+    ) -> Vec<RouteConfig> {
+        let mut routes: Vec<RouteConfig> = Vec::new();
+        for route in raw {
+            let stream = self.take("route.stream", &route.stream, |stream| {
+                let base = stream.strip_suffix(".rejected").or(stream.strip_suffix(".late"));
+                if names.contains(stream) || base.is_some_and(|base| names.contains(base)) {
+                    return Ok(stream.clone());
+                }
+                Err(format!("there is no stream {stream:?}; there are: {}", join(names)))
+            });
+            let upstream = self.take("route.upstream", &route.upstream, |name| {
+                if upstreams.keys().any(|known| known.get_ref() == name) {
+                    return Ok(name.clone());
+                }
+                Err(format!("there is no [upstream.{name}]; add it"))
+            });
+            let topic = self.take("route.topic", &route.topic, |topic| check_kafka_topic(topic));
+            let format =
+                self.take_or("route.format", route.format.as_ref(), RouteFormat::Json, |text| {
+                    match text.as_str() {
+                        "json" => Ok(RouteFormat::Json),
+                        "original" => Ok(RouteFormat::Original),
+                        "blocks" => Ok(RouteFormat::Blocks),
+                        "avro" => Err("\"avro\" is not there yet; write \"json\"".to_owned()),
+                        _ => Err(format!("{text:?}: write \"json\", \"original\" or \"blocks\"")),
+                    }
+                });
+            let (Some(stream), Some(upstream), Some(topic)) = (stream, upstream, topic) else {
+                continue;
+            };
+            let twice = routes.iter().any(|other| {
+                other.stream == stream && other.upstream == upstream && other.topic == topic
+            });
+            if twice {
+                let fault = "this stream goes to this topic twice; remove one of the routes";
+                self.fault(route.stream.span().start, "route.stream", fault);
+                continue;
+            }
+            let priority = route.priority.unwrap_or(0);
+            routes.push(RouteConfig { stream, upstream, topic, format, priority });
+        }
+        routes
+    }
+}
+
+fn join(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Names go into topics, file names, metrics and SQL.
+fn check_name(name: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if fits && !name.starts_with('.') {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("{name:?} is not a name: use 1 to 64 of a-z A-Z 0-9 _ - ."))
+    }
+}
+
+/// Kafka's rule for topics, which also makes them safe as names of directories.
+fn check_kafka_topic(topic: &str) -> Result<String, String> {
+    let fits = (1..=249).contains(&topic.len())
+        && !matches!(topic, "." | "..")
+        && topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if fits {
+        Ok(topic.to_owned())
+    } else {
+        Err(format!("{topic:?} is not a topic: use 1 to 249 of a-z A-Z 0-9 _ - ."))
+    }
+}

@@ -1,0 +1,212 @@
+//! The configuration: TOML to checked types. What is here has been checked; the rooms rely on it.
+
+mod check;
+mod error;
+mod raw;
+mod units;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::{ConfigError, Problem};
+pub use units::{parse_size, parse_time};
+
+use crate::stream::TopicPattern;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Names this gateway at the cluster.
+    pub id: String,
+    /// Journal, catalog and lock live here.
+    pub data_dir: PathBuf,
+    /// The front door.
+    pub mqtt: MqttConfig,
+    /// Page, API and metrics.
+    pub http: HttpConfig,
+    /// The journal.
+    pub log: LogConfig,
+    /// Streams, in the order of the file; the first that matches a topic takes the message.
+    pub streams: Vec<StreamConfig>,
+    /// Queries.
+    pub queries: Vec<QueryConfig>,
+    /// Where routes go, by name.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// What goes there.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// The front door.
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections at a time.
+    pub max_connections: u32,
+    /// The largest packet that is read, in bytes.
+    pub max_packet_bytes: u32,
+    /// Who may do what, by name.
+    pub users: Vec<UserConfig>,
+    /// What a client without a name may do; `None`: everything, on loopback only, unless there are
+    /// users.
+    pub anonymous: Option<RulesConfig>,
+}
+
+/// A user of the front door.
+#[derive(Clone, Debug)]
+pub struct UserConfig {
+    /// The name in CONNECT.
+    pub name: String,
+    /// An argon2id hash in PHC form.
+    pub password_hash: String,
+    /// What the user may do.
+    pub rules: RulesConfig,
+}
+
+/// Topic filters of what is allowed; `deny` wins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RulesConfig {
+    /// Topics that may be published to.
+    pub publish: Vec<String>,
+    /// Topics that may be subscribed to.
+    pub subscribe: Vec<String>,
+    /// Topics that may not, whatever the others say.
+    pub deny: Vec<String>,
+}
+
+/// Page, API and metrics.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The bearer token that requests need; always there beyond loopback.
+    pub token: Option<String>,
+}
+
+/// The journal.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Bytes of a segment.
+    pub segment_bytes: u32,
+    /// Oldest segments are deleted above this.
+    pub max_bytes: u64,
+}
+
+/// How payloads of a stream read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object a message.
+    Json,
+    /// Series blocks of Headwater nodes.
+    Blocks,
+    /// Anything.
+    Bytes,
+}
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnType {
+    /// A 64-bit float.
+    Double,
+    /// A 64-bit integer.
+    Integer,
+    /// UTF-8.
+    Text,
+    /// True or false.
+    Boolean,
+}
+
+/// A stream.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// Its name, in queries and routes.
+    pub name: String,
+    /// The topics that it takes; captured levels are columns.
+    pub topic: TopicPattern,
+    /// The column that is the key; `None`: the topic.
+    pub key: Option<String>,
+    /// How payloads read.
+    pub format: Format,
+    /// The column with the event time; `None`: time of arrival.
+    pub time: Option<String>,
+    /// Its partitions.
+    pub partitions: u16,
+    /// Columns whose type is checked as messages come in.
+    pub columns: BTreeMap<String, ColumnType>,
+    /// How far out of order event times may come before a reading is late.
+    pub lateness: Duration,
+    /// After this much silence a source no longer holds windows open.
+    pub idle: Duration,
+}
+
+/// A query.
+#[derive(Clone, Debug)]
+pub struct QueryConfig {
+    /// `CREATE STREAM name AS SELECT ...`.
+    pub sql: String,
+    /// The parsed and checked statement.
+    pub plan: crate::query::Plan,
+}
+
+/// Where routes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamConfig {
+    /// A Kafka cluster, exactly once.
+    Kafka {
+        /// `host:port`, comma separated.
+        brokers: String,
+        /// Properties of the client, as librdkafka names them.
+        properties: BTreeMap<String, String>,
+    },
+    /// Partitioned NDJSON files.
+    Directory {
+        /// The directory of the topics.
+        path: PathBuf,
+    },
+}
+
+/// How a route writes values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteFormat {
+    /// Rows as JSON objects.
+    Json,
+    /// The payload, byte for byte.
+    Original,
+    /// A node's series blocks, byte for byte.
+    Blocks,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// The stream that it carries.
+    pub stream: String,
+    /// The name of its upstream.
+    pub upstream: String,
+    /// The topic there.
+    pub topic: String,
+    /// How values are written.
+    pub format: RouteFormat,
+    /// Higher goes first; 0 by default.
+    pub priority: u8,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: every problem found, with file, line, key, fault and remedy.
+    pub fn load(path: &std::path::Path) -> Result<Self, ConfigError> {
+        check::load(path)
+    }
+
+    /// Checks a configuration that is a text; `name` stands for its file in messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as [`Config::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        check::parse(name, text)
+    }
+}

@@ -1,0 +1,135 @@
+//! The configuration as it is written: serde types, before any check of meaning.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+type Text = Spanned<String>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) gateway: Gateway,
+    #[serde(default)]
+    pub(super) mqtt: Mqtt,
+    #[serde(default)]
+    pub(super) user: Vec<User>,
+    pub(super) anonymous: Option<Rules>,
+    #[serde(default)]
+    pub(super) http: Http,
+    #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
+    pub(super) stream: Vec<Stream>,
+    #[serde(default)]
+    pub(super) query: Vec<Query>,
+    #[serde(default)]
+    pub(super) upstream: BTreeMap<Text, Upstream>,
+    #[serde(default)]
+    pub(super) route: Vec<Route>,
+    // Parts of the surface that a later version brings: known, so that the message can say so.
+    pub(super) logs: Option<Spanned<toml::Value>>,
+    pub(super) table: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) id: Text,
+    pub(super) data_dir: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mqtt {
+    pub(super) listen: Option<Text>,
+    pub(super) max_connections: Option<Spanned<u32>>,
+    pub(super) max_packet_size: Option<Text>,
+    pub(super) tls: Option<Spanned<toml::Value>>,
+    pub(super) websocket: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct User {
+    pub(super) name: Text,
+    pub(super) password: Text,
+    #[serde(default)]
+    pub(super) publish: Vec<Text>,
+    #[serde(default)]
+    pub(super) subscribe: Vec<Text>,
+    #[serde(default)]
+    pub(super) deny: Vec<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rules {
+    #[serde(default)]
+    pub(super) publish: Vec<Text>,
+    #[serde(default)]
+    pub(super) subscribe: Vec<Text>,
+    #[serde(default)]
+    pub(super) deny: Vec<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: Option<Text>,
+    pub(super) token: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) segment_size: Option<Text>,
+    pub(super) max_size: Option<Text>,
+    pub(super) max_age: Option<Text>,
+    pub(super) when_full: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stream {
+    pub(super) name: Text,
+    pub(super) topic: Text,
+    pub(super) key: Option<Text>,
+    pub(super) format: Text,
+    pub(super) time: Option<Text>,
+    pub(super) partitions: Option<Spanned<u16>>,
+    pub(super) columns: Option<BTreeMap<Text, Text>>,
+    /// How far out of order event times may come.
+    pub(super) lateness: Option<Text>,
+    /// After this much silence a source no longer holds its windows open.
+    pub(super) idle: Option<Text>,
+    pub(super) dedupe: Option<Spanned<toml::Value>>,
+    pub(super) log: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Query {
+    pub(super) sql: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) kind: Text,
+    pub(super) brokers: Option<Text>,
+    #[serde(default)]
+    pub(super) properties: BTreeMap<String, String>,
+    pub(super) path: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) stream: Text,
+    pub(super) upstream: Text,
+    pub(super) topic: Text,
+    pub(super) format: Option<Text>,
+    pub(super) priority: Option<u8>,
+}

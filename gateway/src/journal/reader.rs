@@ -1,0 +1,148 @@
+//! A reader of durable records with a position of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Record, Shared, lock};
+
+/// A position that cannot be read, and where to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Retention deleted the position; the reader stands at the new start.
+    #[error("offsets {first}..{end} were deleted by retention before they were read")]
+    Trimmed {
+        /// The position that was asked for.
+        first: u64,
+        /// The log start offset.
+        end: u64,
+    },
+    /// A range is damaged; the reader stands behind it.
+    #[error("offsets {first}..{end} are damaged: {why}; `headwater log verify` shows the place")]
+    Damaged {
+        /// First offset that cannot be read.
+        first: u64,
+        /// First offset that can be read again.
+        end: u64,
+        /// What does not fit.
+        why: String,
+    },
+    /// The disk does not answer.
+    #[error("the journal cannot be read: {0}")]
+    Io(String),
+}
+
+/// Reads durable records in order; the newest come from memory. It never returns a record that a
+/// power cut could take back.
+pub struct Reader {
+    shared: Arc<Shared>,
+    position: u64,
+    disk: Option<log_lite::Reader>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, from: u64) -> Self {
+        Self { shared, position: from, disk: None }
+    }
+
+    /// The offset of the next record.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes to another offset.
+    pub fn seek(&mut self, offset: u64) {
+        self.position = offset;
+        self.disk = None;
+    }
+
+    /// The next records, about `bytes_max` (at least one record); none when caught up. Reads a
+    /// file where the position is no longer in memory, so it may block for a disk access.
+    ///
+    /// # Errors
+    /// [`ReadError`] names the range; the next call goes on behind it.
+    pub fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let in_memory = lock(&self.shared.tail).read(self.position, bytes_max);
+        let records = match in_memory {
+            Some(records) => {
+                self.disk = None;
+                records
+            }
+            None => self.read_disk(bytes_max)?,
+        };
+        if let Some(last) = records.last() {
+            self.position = last.offset + 1;
+        }
+        Ok(records)
+    }
+
+    /// Waits until there is something to read; false when the journal is shut and all was read.
+    pub async fn wait(&mut self) -> bool {
+        let mut watch = self.shared.durable.subscribe();
+        let position = self.position;
+        match watch.wait_for(|durable| durable.end > position || durable.closed).await {
+            Ok(durable) => durable.end > position,
+            Err(_) => false,
+        }
+    }
+
+    fn read_disk(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let limit = self.shared.durable.borrow().end;
+        let disk = match self.disk.as_mut() {
+            Some(disk) => disk,
+            None => {
+                let mut disk = log_lite::Reader::open_dir(&self.shared.dir)
+                    .map_err(|problem| ReadError::Io(problem.to_string()))?;
+                disk.seek(self.position);
+                self.disk.insert(disk)
+            }
+        };
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            match disk.next(limit) {
+                Ok(Some(batch)) => {
+                    for record in batch.records() {
+                        let mut both = Vec::with_capacity(record.key.len() + record.value.len());
+                        both.extend_from_slice(record.key);
+                        both.extend_from_slice(record.value);
+                        bytes += both.len() + size_of::<Record>();
+                        let both = Bytes::from(both);
+                        out.push(Record {
+                            offset: record.offset,
+                            partition: record.partition,
+                            time_ms: record.time_ms,
+                            key: both.slice(..record.key.len()),
+                            value: both.slice(record.key.len()..),
+                        });
+                    }
+                }
+                Ok(None) => break,
+                Err(problem) if out.is_empty() => return Err(self.skip(problem)),
+                // What was read before the damage goes out first; the next call meets it again.
+                Err(_) => {
+                    self.disk = None;
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn skip(&mut self, problem: log_lite::ReadError) -> ReadError {
+        self.disk = None;
+        let first = self.position;
+        match problem {
+            log_lite::ReadError::Trimmed { start } => {
+                self.position = start;
+                ReadError::Trimmed { first, end: start }
+            }
+            log_lite::ReadError::Damaged { end, ref why, .. } => {
+                let why = why.to_string();
+                self.position = end.max(first);
+                ReadError::Damaged { first, end, why }
+            }
+            other => ReadError::Io(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The newest commits, in memory, for readers that have caught up.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Record;
+
+/// The tail holds at most this many bytes of records.
+const TAIL_BYTES_MAX: usize = 1 << 20;
+
+/// Where a record lies in the arena of its commit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meta {
+    pub(super) partition: u16,
+    pub(super) time_ms: i64,
+    pub(super) start: usize,
+    pub(super) value_start: usize,
+    pub(super) end: usize,
+}
+
+/// One commit, as it was appended.
+#[derive(Clone)]
+pub(super) struct Commit {
+    pub(super) first: u64,
+    pub(super) bytes: Bytes,
+    pub(super) records: std::sync::Arc<[Meta]>,
+}
+
+impl Commit {
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.len() + size_of_val::<[Meta]>(&self.records)
+    }
+
+    fn record(&self, index: usize) -> Record {
+        let meta = self.records[index];
+        Record {
+            offset: self.first + index as u64,
+            partition: meta.partition,
+            time_ms: meta.time_ms,
+            key: self.bytes.slice(meta.start..meta.value_start),
+            value: self.bytes.slice(meta.value_start..meta.end),
+        }
+    }
+}
+
+/// Dense: each commit starts where the one before ends.
+pub(super) struct Tail {
+    commits: VecDeque<Commit>,
+    end: u64,
+    bytes: usize,
+}
+
+impl Tail {
+    pub(super) fn starting_at(end: u64) -> Self {
+        Self { commits: VecDeque::new(), end, bytes: 0 }
+    }
+
+    pub(super) fn push(&mut self, commit: Commit) {
+        self.end = commit.end();
+        self.bytes += commit.cost();
+        self.commits.push_back(commit);
+        while self.bytes > TAIL_BYTES_MAX && self.commits.len() > 1 {
+            if let Some(old) = self.commits.pop_front() {
+                self.bytes -= old.cost();
+            }
+        }
+    }
+
+    /// Records from `position` on, about `bytes_max`; `None` if they are no longer in memory.
+    pub(super) fn read(&self, position: u64, bytes_max: usize) -> Option<Vec<Record>> {
+        let start = self.commits.front().map_or(self.end, |commit| commit.first);
+        if position < start {
+            return None;
+        }
+        let mut out = Vec::new();
+        let mut bytes = 0;
+        let skip = self.commits.partition_point(|commit| commit.end() <= position);
+        for commit in self.commits.iter().skip(skip) {
+            let from = usize::try_from(position.saturating_sub(commit.first)).unwrap_or(usize::MAX);
+            for index in from..commit.records.len() {
+                let record = commit.record(index);
+                bytes += record.key.len() + record.value.len() + size_of::<Record>();
+                out.push(record);
+                if bytes >= bytes_max {
+                    return Some(out);
+                }
+            }
+        }
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(first: u64, values: &[&str]) -> Commit {
+        let mut bytes = Vec::new();
+        let mut records = Vec::new();
+        for value in values {
+            let start = bytes.len();
+            bytes.extend_from_slice(b"k");
+            bytes.extend_from_slice(value.as_bytes());
+            records.push(Meta {
+                partition: 1,
+                time_ms: 0,
+                start,
+                value_start: start + 1,
+                end: bytes.len(),
+            });
+        }
+        Commit { first, bytes: bytes.into(), records: records.into() }
+    }
+
+    #[test]
+    fn a_read_starts_inside_a_commit_and_runs_into_the_next() {
+        let mut tail = Tail::starting_at(10);
+        tail.push(commit(10, &["a", "b", "c"]));
+        tail.push(commit(13, &["d"]));
+        let read = tail.read(11, usize::MAX).expect("in memory");
+        let offsets: Vec<u64> = read.iter().map(|record| record.offset).collect();
+        assert_eq!(offsets, [11, 12, 13]);
+        assert_eq!(&read[2].value[..], b"d");
+        assert_eq!(tail.read(14, usize::MAX).expect("caught up").len(), 0);
+        assert!(tail.read(9, usize::MAX).is_none(), "older than the tail");
+    }
+
+    #[test]
+    fn a_full_tail_forgets_its_oldest_commits() {
+        let mut tail = Tail::starting_at(0);
+        let large = "x".repeat(TAIL_BYTES_MAX / 2);
+        for first in 0..4 {
+            tail.push(commit(first, &[&large]));
+        }
+        assert!(tail.read(0, 1).is_none());
+        assert_eq!(tail.read(3, 1).expect("the newest stays")[0].offset, 3);
+    }
+}

@@ -1,0 +1,174 @@
+//! State that follows from the journal: kept up to date by one follower, saved in the catalog now
+//! and then, and brought up to the end of the journal at start.
+//!
+//! A projection holds nothing that could not be read again from the journal; the checkpoint only
+//! makes the start short and lets retention delete what was read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::catalog::{Catalog, CatalogError, Checkpoint};
+use crate::journal::{Journal, ReadError, Reader, Record};
+
+/// How often states are saved while records come in. A save is one sync of the catalog.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of records that the follower takes at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// The name under which the follower holds back retention.
+const KEEP: &str = "projections";
+
+/// State that follows from the journal.
+pub trait Projection: Send {
+    /// The name of its checkpoint in the catalog.
+    fn name(&self) -> &'static str;
+    /// Takes over a saved state. What cannot be read is an error text; the projection then starts
+    /// from the oldest record.
+    ///
+    /// # Errors
+    /// A text that says what does not fit.
+    fn restore(&mut self, state: &[u8]) -> Result<(), String>;
+    /// The next record, in order.
+    fn apply(&mut self, record: &Record);
+    /// Records `first..end` cannot be read.
+    fn skip(&mut self, first: u64, end: u64) {
+        let _ = (first, end);
+    }
+    /// All records below `position` have been applied.
+    fn caught_up(&mut self, position: u64) {
+        let _ = position;
+    }
+    /// The state as bytes.
+    fn snapshot(&self) -> Vec<u8>;
+}
+
+/// Brings projections to the end of the journal and keeps them there.
+pub struct Follower {
+    journal: Journal,
+    catalog: Arc<Catalog>,
+    reader: Reader,
+    projections: Vec<(Box<dyn Projection>, u64)>,
+    applied: watch::Sender<u64>,
+    saved: Instant,
+    saved_position: u64,
+}
+
+impl Follower {
+    /// Restores `projections` and reads the journal from their checkpoints to its end. Blocks.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the checkpoints cannot be read.
+    pub fn start(
+        journal: Journal,
+        catalog: Arc<Catalog>,
+        projections: Vec<Box<dyn Projection>>,
+    ) -> Result<Self, CatalogError> {
+        let mut restored = Vec::new();
+        for mut projection in projections {
+            let mut position = 0;
+            if let Some(checkpoint) = catalog.checkpoint(projection.name())? {
+                match projection.restore(&checkpoint.state) {
+                    Ok(()) => position = checkpoint.position,
+                    Err(why) => {
+                        warn!(name = projection.name(), why, "checkpoint not usable, reading all");
+                    }
+                }
+            }
+            restored.push((projection, position));
+        }
+        let from = restored.iter().map(|(_, position)| *position).min().unwrap_or(0);
+        journal.keep(KEEP, Some(from));
+        let mut follower = Self {
+            reader: journal.reader(from),
+            journal,
+            catalog,
+            projections: restored,
+            applied: watch::Sender::new(from),
+            saved: Instant::now(),
+            saved_position: from,
+        };
+        while follower.step() {}
+        info!(from, to = follower.reader.position(), "state restored from the journal");
+        Ok(follower)
+    }
+
+    /// The offset below which every record has been applied; what a reader of projected state
+    /// waits for to see its own write.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Follows until the journal is shut, then saves.
+    pub async fn run(mut self) {
+        while self.reader.wait().await {
+            while self.step() {
+                tokio::task::yield_now().await;
+            }
+            if self.saved.elapsed() >= SAVE_EVERY {
+                self = self.save().await;
+            }
+        }
+        self.save().await;
+    }
+
+    /// False when caught up.
+    fn step(&mut self) -> bool {
+        let first = self.reader.position();
+        match self.reader.read(READ_BYTES) {
+            Ok(records) => {
+                for record in &records {
+                    for (projection, position) in &mut self.projections {
+                        if record.offset >= *position {
+                            projection.apply(record);
+                        }
+                    }
+                }
+                let position = self.reader.position();
+                for (projection, _) in &mut self.projections {
+                    projection.caught_up(position);
+                }
+                self.applied.send_replace(position);
+                !records.is_empty()
+            }
+            Err(problem) => {
+                warn!(%problem, "state has to go on without these records");
+                for (projection, _) in &mut self.projections {
+                    projection.skip(first, self.reader.position());
+                }
+                !matches!(problem, ReadError::Io(_))
+            }
+        }
+    }
+
+    async fn save(mut self) -> Self {
+        let position = self.reader.position();
+        if position == self.saved_position {
+            return self;
+        }
+        let entries: Vec<(&'static str, Checkpoint)> = self
+            .projections
+            .iter()
+            .map(|(p, _)| (p.name(), Checkpoint { position, state: p.snapshot() }))
+            .collect();
+        let catalog = Arc::clone(&self.catalog);
+        let saved = tokio::task::spawn_blocking(move || {
+            let entries: Vec<_> = entries.iter().map(|(name, state)| (*name, state)).collect();
+            catalog.save_checkpoints(&entries)
+        })
+        .await;
+        match saved {
+            Ok(Ok(())) => {
+                self.saved_position = position;
+                self.journal.keep(KEEP, Some(position));
+            }
+            Ok(Err(problem)) => warn!(%problem, "checkpoint not saved; the next start reads more"),
+            Err(problem) => warn!(%problem, "checkpoint not saved; the next start reads more"),
+        }
+        self.saved = Instant::now();
+        self
+    }
+}

@@ -1,0 +1,244 @@
+//! The one way by which a message becomes a record.
+
+use std::sync::Arc;
+
+use headwater_shared::envelope::{Envelope, Publish};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+use crate::config::Format;
+use crate::journal::{AppendError, Journal, NewRecord, Ticket};
+use crate::node::{Admission, Nodes};
+use crate::stream::{Stream, Streams, json};
+
+/// A message at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// The client id of the publisher; empty for the gateway itself.
+    pub client: &'a str,
+    /// A valid topic name.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// Quality of service: 0, 1 or 2.
+    pub qos: u8,
+    /// The retain flag.
+    pub retain: bool,
+    /// The packet id of a QoS 2 publish.
+    pub packet_id: Option<u16>,
+    /// MQTT 5 properties that travel, encoded; see [`Publish::properties`].
+    pub properties: &'a [u8],
+    /// The clock, ms since 1970.
+    pub now_ms: i64,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The publisher may be acknowledged once this is durable.
+    pub ticket: Ticket,
+    /// It was there already: a second copy of a node's block.
+    pub duplicate: bool,
+}
+
+/// Why a message was not taken; its publisher must not be acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// The journal did not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// After a failed commit the gateway is still finding out what is on disk.
+    #[error("the gateway is recovering from a failed commit; send again")]
+    Recovering,
+}
+
+/// What the door counts.
+#[derive(Clone, Debug, Default)]
+pub struct IntakeMetrics {
+    /// Messages that became records.
+    pub messages: Counter,
+    /// Payload bytes of them.
+    pub bytes: Counter,
+    /// Messages that their stream could not parse.
+    pub rejected: Counter,
+    /// Second copies that were dropped.
+    pub duplicates: Counter,
+    /// Gap records written for nodes.
+    pub gaps: Counter,
+}
+
+impl IntakeMetrics {
+    /// Names the counters.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut add =
+            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+        add("intake_messages", "Messages stored", &self.messages);
+        add("intake_payload_bytes", "Payload bytes stored", &self.bytes);
+        add("intake_rejected", "Messages stored as rejected by their stream", &self.rejected);
+        add("intake_duplicates", "Second copies dropped", &self.duplicates);
+        add("intake_gaps", "Gap records written for nodes", &self.gaps);
+    }
+}
+
+/// Routes messages to streams and appends them.
+#[derive(Clone)]
+pub struct Intake {
+    journal: Journal,
+    streams: Arc<Streams>,
+    nodes: Arc<Nodes>,
+    metrics: IntakeMetrics,
+}
+
+impl Intake {
+    /// The way into `journal`.
+    pub fn new(
+        journal: Journal,
+        streams: Arc<Streams>,
+        nodes: Arc<Nodes>,
+        metrics: IntakeMetrics,
+    ) -> Self {
+        Self { journal, streams, nodes, metrics }
+    }
+
+    /// The journal behind it.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Stores a message in its stream, or in the `.rejected` stream where it cannot be parsed.
+    ///
+    /// # Errors
+    /// [`IntakeError`]; nothing was stored.
+    pub fn publish(&self, message: &Incoming<'_>) -> Result<Accepted, IntakeError> {
+        let stream = self.streams.route(message.topic);
+        let format = stream.config.as_ref().map(|config| config.format);
+        match format {
+            Some(Format::Blocks) => self.publish_block(stream, message),
+            Some(Format::Json) => {
+                let config = stream.config.as_ref().expect("only a configured stream is JSON");
+                match json::parse(config, message.payload) {
+                    Ok(parsed) => {
+                        let time_ms = parsed.time_ms.unwrap_or(message.now_ms);
+                        let captured;
+                        let key = match &parsed.key {
+                            Some(key) => key.as_str(),
+                            None => {
+                                captured = key_of(stream, message.topic);
+                                captured
+                            }
+                        };
+                        self.append(stream, message, time_ms, key, None)
+                    }
+                    Err(reason) => self.reject(stream, message, &reason),
+                }
+            }
+            Some(Format::Bytes) | None => {
+                let key = key_of(stream, message.topic);
+                let accepted = self.append(stream, message, message.now_ms, key, None)?;
+                self.attend_node(message)?;
+                Ok(accepted)
+            }
+        }
+    }
+
+    /// A node's message beside its blocks: takes note of it and answers a time request.
+    fn attend_node(&self, message: &Incoming<'_>) -> Result<(), IntakeError> {
+        self.nodes.observe(message);
+        let Some((topic, payload)) = self.nodes.time_reply(message) else { return Ok(()) };
+        let reply = Incoming {
+            client: "",
+            topic: &topic,
+            payload: &payload,
+            qos: 1,
+            retain: false,
+            packet_id: None,
+            properties: &[],
+            now_ms: message.now_ms,
+        };
+        let stream = self.streams.route(&topic);
+        self.append(stream, &reply, message.now_ms, key_of(stream, &topic), None)?;
+        Ok(())
+    }
+
+    fn publish_block(
+        &self,
+        stream: &Stream,
+        message: &Incoming<'_>,
+    ) -> Result<Accepted, IntakeError> {
+        let durable = self.journal.durable();
+        let mut live = self.nodes.live(durable).ok_or(IntakeError::Recovering)?;
+        match live.admit(message) {
+            Admission::Fresh { time_ms, gaps, mark } => {
+                let key = key_of(stream, message.topic);
+                let partition = stream.partition_of(key);
+                for gap in &gaps {
+                    let envelope = Envelope::Gap(gap.as_gap());
+                    let record = NewRecord { partition, time_ms, key, envelope: &envelope };
+                    self.journal.append(&record)?;
+                    self.metrics.gaps.inc();
+                }
+                let accepted = self.append(stream, message, time_ms, key, None)?;
+                live.accept(mark, message.now_ms);
+                Ok(accepted)
+            }
+            Admission::Duplicate => {
+                self.metrics.duplicates.inc();
+                // Its first copy may not be on disk yet: all that is appended so far has to be.
+                let generation = durable.generation;
+                let offset = self.journal.end().saturating_sub(1);
+                Ok(Accepted { ticket: Ticket { offset, generation }, duplicate: true })
+            }
+            Admission::Rejected(reason) => self.reject(stream, message, &reason),
+        }
+    }
+
+    fn reject(
+        &self,
+        stream: &Stream,
+        message: &Incoming<'_>,
+        reason: &str,
+    ) -> Result<Accepted, IntakeError> {
+        self.metrics.rejected.inc();
+        let rejected = self.streams.rejected(stream);
+        self.append(rejected, message, message.now_ms, message.topic, Some(reason))
+    }
+
+    fn append(
+        &self,
+        stream: &Stream,
+        message: &Incoming<'_>,
+        time_ms: i64,
+        key: &str,
+        rejected: Option<&str>,
+    ) -> Result<Accepted, IntakeError> {
+        let envelope = Envelope::Publish(Publish {
+            topic: message.topic,
+            client: message.client,
+            arrival_ms: message.now_ms,
+            qos: message.qos,
+            retain: message.retain,
+            packet_id: message.packet_id,
+            properties: message.properties,
+            rejected,
+            payload: message.payload,
+        });
+        let partition = stream.partition_of(key);
+        let ticket =
+            self.journal.append(&NewRecord { partition, time_ms, key, envelope: &envelope })?;
+        self.metrics.messages.inc();
+        self.metrics.bytes.inc_by(message.payload.len() as u64);
+        Ok(Accepted { ticket, duplicate: false })
+    }
+}
+
+/// The key from the topic: the named level, or the topic itself.
+fn key_of<'a>(stream: &'a Stream, topic: &'a str) -> &'a str {
+    let Some(config) = &stream.config else { return topic };
+    let Some(key) = &config.key else { return topic };
+    let captured = config.topic.capture(topic);
+    captured
+        .into_iter()
+        .flatten()
+        .find_map(|(name, level)| (name == key).then_some(level))
+        .unwrap_or(topic)
+}

@@ -1,0 +1,17 @@
+//! Streams: which topic belongs to which, how payloads read, and the way into the journal.
+//!
+//! [`Streams`] is the routing table, [`Intake`] the one way by which a message becomes a record.
+//! [`rows`] turns a record back into columns, for queries and routes.
+
+mod intake;
+mod json;
+mod rows;
+mod stats;
+mod table;
+mod topic;
+
+pub use intake::{Accepted, Incoming, Intake, IntakeError, IntakeMetrics};
+pub use rows::{Row, Rows, Value, record_json};
+pub use stats::{PartitionStats, StreamStats};
+pub use table::{MQTT_STREAM, PartitionRef, Stream, Streams};
+pub use topic::{TopicPattern, filter_matches, is_filter, is_topic};
