@@ -24,6 +24,8 @@ mod segment;
 #[cfg(feature = "std")]
 mod storage;
 #[cfg(feature = "std")]
+mod verify;
+#[cfg(feature = "std")]
 mod walk;
 
 pub use batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
@@ -45,3 +47,5 @@ pub use recover::{Recovery, SetAside, TornTail};
 pub use retention::Dropped;
 #[cfg(feature = "std")]
 pub use storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
+#[cfg(feature = "std")]
+pub use verify::{Report, SegmentInfo, verify, verify_storage};

@@ -14,7 +14,7 @@ use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
 use crate::error::{Damage, JournalError};
 use crate::journal::{Active, zero};
-use crate::segment;
+use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::walk::{Met, Walk};
 
@@ -90,6 +90,7 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
                 let scan = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
+                storage.sync_dir().map_err(failed("sync", None))?;
                 recovered.active = Some(Active { file, chunk, pos: scan, len });
             }
             Err(ChunkError::Version(found)) => {
@@ -156,13 +157,14 @@ fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) 
         report.torn = Some(TornTail { segment: base, byte: end, bytes: junk - end });
         zero(file, end, junk)?;
     }
-    rewrite(file, last_commit.min(end), end)?;
+    let from = last_commit.min(end);
+    rewrite(file, if from == HEAD_LEN as u64 { 0 } else { from }, file.len()?)?;
     file.sync()?;
     Ok(end)
 }
 
-/// Writes bytes over themselves: after a failed sync the system may hold them in memory as clean
-/// though the disk has them not.
+/// Writes the last commit and the zeros behind it over themselves: after a failed sync the system
+/// may hold them in memory as clean though the disk has them not.
 fn rewrite<F: SegmentFile>(file: &F, mut at: u64, end: u64) -> io::Result<()> {
     let mut bytes = vec![0; (end - at).min(MAX_BODY as u64) as usize];
     while at < end {
@@ -195,7 +197,7 @@ fn was_not_written<F: SegmentFile>(file: &F, from: u64, until: u64) -> io::Resul
 }
 
 /// The place behind the last byte from `from` on that is not zero; `from` where there is none.
-fn last_byte<F: SegmentFile>(file: &F, from: u64) -> io::Result<u64> {
+pub(crate) fn last_byte<F: SegmentFile>(file: &F, from: u64) -> io::Result<u64> {
     let mut bytes = vec![0; 64 << 10];
     let (mut at, mut last) = (from, from);
     loop {
