@@ -16,6 +16,7 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const READINGS_MAX: u16 = 32;
+const POISONED: &str = "the other holder has not panicked";
 
 /// Mosquitto, until it is dropped.
 struct Broker(Child);
@@ -23,7 +24,8 @@ struct Broker(Child);
 impl Broker {
     fn start(dir: &Path, port: u16) -> Self {
         let settings = dir.join("mosquitto.conf");
-        fs::write(&settings, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+        fs::write(&settings, format!("listener {port} 127.0.0.1\nallow_anonymous true\n"))
+            .expect("a folder of the test");
         // Debian keeps it where only root's PATH looks.
         let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
             .into_iter()
@@ -50,16 +52,19 @@ impl Drop for Broker {
     }
 }
 
-/// What came, by boot epoch and sample.
+/// By boot epoch and sample.
+type Rows = BTreeMap<(u32, u32), [i64; 2]>;
+
+/// What came.
 #[derive(Clone, Default)]
-struct Received(Arc<Mutex<BTreeMap<(u32, u32), [i64; 2]>>>);
+struct Received(Arc<Mutex<Rows>>);
 
 impl Received {
     fn subscribe(port: u16) -> Self {
         let received = Self::default();
         let options = MqttOptions::new("reader", "127.0.0.1", port);
         let (client, mut connection) = Client::new(options, 16);
-        client.subscribe("headwater/v1/+/blocks", QoS::AtLeastOnce).unwrap();
+        client.subscribe("headwater/v1/+/blocks", QoS::AtLeastOnce).expect("room for a request");
         let writer = received.clone();
         thread::spawn(move || {
             // Ends with the broker; the client is kept until then.
@@ -76,7 +81,7 @@ impl Received {
 
     fn take(&self, block: &[u8]) {
         let mut decoder = BlockDecoder::new(block).expect("a whole block");
-        let mut rows = self.0.lock().unwrap();
+        let mut rows = self.0.lock().expect(POISONED);
         let (epoch, mut sample) = (decoder.header().boot_epoch, decoder.header().first_sample);
         let mut values = [0; 2];
         while let Some(row) = decoder.next_row(&mut values) {
@@ -88,7 +93,7 @@ impl Received {
     }
 
     fn of_epoch(&self, epoch: u32) -> Vec<(u32, [i64; 2])> {
-        let rows = self.0.lock().unwrap();
+        let rows = self.0.lock().expect(POISONED);
         rows.range((epoch, 0)..=(epoch, u32::MAX)).map(|((_, s), v)| (*s, *v)).collect()
     }
 
