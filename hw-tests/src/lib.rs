@@ -1,1 +1,4 @@
-//! The whole path under faults.
+//! The whole path under faults: what its tests start, break and read.
+
+mod defmt_log;
+pub mod qemu;

@@ -1,0 +1,3 @@
+//! Real programs under real faults.
+
+mod node;
