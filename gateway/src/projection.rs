@@ -38,6 +38,10 @@ pub trait Projection: Send {
     fn skip(&mut self, first: u64, end: u64) {
         let _ = (first, end);
     }
+    /// All records below `position` have been applied.
+    fn caught_up(&mut self, position: u64) {
+        let _ = position;
+    }
     /// The state as bytes.
     fn snapshot(&self) -> Vec<u8>;
 }
@@ -123,7 +127,11 @@ impl Follower {
                         }
                     }
                 }
-                self.applied.send_replace(self.reader.position());
+                let position = self.reader.position();
+                for (projection, _) in &mut self.projections {
+                    projection.caught_up(position);
+                }
+                self.applied.send_replace(position);
                 !records.is_empty()
             }
             Err(problem) => {

@@ -1,11 +1,13 @@
 //! Bytes and nanoseconds a reading of series blocks, for series in files.
 //!
 //! ```text
-//! block_sizes --block 64,256,1024 FILE...
+//! block_sizes --block 64,256,1024 [--round PLACES] FILE...
 //! ```
 //!
 //! A file has one reading a line, `<unix ms> <value>`. The bytes count all that a record of such a
 //! block costs: header, CRC, and an allowance for the header of the log's batch around it.
+//! `--round` rounds the values first, for series that were published with more digits than their
+//! sensor has.
 #![expect(clippy::print_stdout, reason = "a tool that prints a table")]
 
 use headwater_shared::block::{
@@ -19,7 +21,7 @@ use std::time::Instant;
 /// What the log writes before a batch.
 const BATCH_HEADER_SIZE: usize = 12;
 
-const USAGE: &str = "usage: block_sizes --block 64,256,1024 FILE...";
+const USAGE: &str = "usage: block_sizes --block 64,256,1024 [--round PLACES] FILE...";
 
 /// Bytes of a row at most: two codes of 87 bits.
 const ROW_SIZE_MAX: usize = 22;
@@ -30,8 +32,14 @@ struct Series {
     readings: Vec<(u64, i64)>,
 }
 
+struct Arguments {
+    sizes: Vec<usize>,
+    round: Option<usize>,
+    files: Vec<String>,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let (sizes, files) = arguments()?;
+    let Arguments { sizes, round, files } = arguments()?;
     println!(
         "{:>6} {:>8} {:>7} {:>9} {:>9} {:>9}  series",
         "block", "readings", "blocks", "B/reading", "enc ns", "dec ns"
@@ -40,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for file in &files {
         let name = file.rsplit('/').next().unwrap_or(file);
         let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
-        let series = match parse(&text).map_err(|error| format!("{file}: {error}"))? {
+        let series = match parse(&text, round).map_err(|error| format!("{file}: {error}"))? {
             Ok(series) => series,
             Err(why) => {
                 println!("{name}: does not scale to decimals ({why})");
@@ -65,14 +73,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn arguments() -> Result<(Vec<usize>, Vec<String>), Box<dyn Error>> {
+fn arguments() -> Result<Arguments, Box<dyn Error>> {
     let mut sizes = vec![64, 256, 1024];
     let mut files = Vec::new();
+    let mut round = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         if argument == "--block" {
             let list = arguments.next().ok_or(USAGE)?;
             sizes = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        } else if argument == "--round" {
+            let places: usize = arguments.next().ok_or(USAGE)?.parse()?;
+            round = Some(places.min(usize::from(SCALE_MAX)));
         } else {
             files.push(argument);
         }
@@ -80,16 +92,22 @@ fn arguments() -> Result<(Vec<usize>, Vec<String>), Box<dyn Error>> {
     if files.is_empty() || sizes.iter().any(|rows| !(1..=usize::from(COUNT_MAX)).contains(rows)) {
         return Err(format!("{USAGE} (1 to {COUNT_MAX} readings a block)").into());
     }
-    Ok((sizes, files))
+    Ok(Arguments { sizes, round, files })
 }
 
 /// The inner error says why the series is not one of decimals.
-fn parse(text: &str) -> Result<Result<Series, String>, Box<dyn Error>> {
+fn parse(text: &str, round: Option<usize>) -> Result<Result<Series, String>, Box<dyn Error>> {
     let mut lines = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let parts =
             line.split_once(' ').and_then(|(time, value)| Some((time.parse().ok()?, value)));
-        lines.push(parts.ok_or_else(|| format!("line {}: not `<unix ms> <value>`", number + 1))?);
+        let (time_ms, value): (u64, &str) =
+            parts.ok_or_else(|| format!("line {}: not `<unix ms> <value>`", number + 1))?;
+        let value = match round {
+            Some(places) => format!("{:.places$}", value.parse::<f64>()?),
+            None => value.to_owned(),
+        };
+        lines.push((time_ms, value));
     }
     let decimals = lines.iter().map(|(_, value)| places(value)).max().unwrap_or(0);
     if decimals > usize::from(SCALE_MAX) {

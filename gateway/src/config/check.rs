@@ -17,8 +17,9 @@ use crate::query::Plan;
 use crate::stream::{MQTT_STREAM, TopicPattern, is_filter};
 
 const PARTITIONS_MAX: u16 = 64;
-const PACKET_BYTES_MAX: u64 = 1 << 20;
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
+/// A packet and what the journal adds to it fit into a record.
+const PACKET_BYTES_MAX: u64 = 900 << 10;
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (2 << 20)..=(1 << 30);
 
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
@@ -171,7 +172,7 @@ impl<'a> Checker<'a> {
                 bytes @ 1024..=PACKET_BYTES_MAX => {
                     Ok(u32::try_from(bytes).expect("the range fits in 32 bits"))
                 }
-                _ => Err(format!("{text:?}: write a size from 1 KiB to 1 MiB")),
+                _ => Err(format!("{text:?}: write a size from 1 KiB to 900 KiB")),
             },
         );
         let mut users = Vec::new();
@@ -256,7 +257,7 @@ impl<'a> Checker<'a> {
                 if SEGMENT_BYTES.contains(&bytes) {
                     Ok(u32::try_from(bytes).expect("the range fits in 32 bits"))
                 } else {
-                    Err(format!("{text:?}: write a size from 1 MiB to 1 GiB"))
+                    Err(format!("{text:?}: write a size from 2 MiB to 1 GiB"))
                 }
             });
         let max_bytes = self.take_or("log.max_size", raw.max_size.as_ref(), 4 << 30, |text| {

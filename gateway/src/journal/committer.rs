@@ -34,6 +34,26 @@ struct Committer {
     segments: u64,
 }
 
+/// Why a commit did not happen.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Append(#[from] log_lite::AppendError),
+    #[error(transparent)]
+    Commit(#[from] log_lite::JournalError),
+}
+
+impl Failure {
+    /// The log has to be opened again before it can be trusted.
+    fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Append(log_lite::AppendError::Poisoned | log_lite::AppendError::Exhausted)
+                | Self::Commit(log_lite::JournalError::Poisoned { .. })
+        )
+    }
+}
+
 /// What one turn took from the pending records.
 struct Taken {
     commit: Commit,
@@ -94,7 +114,7 @@ impl Committer {
         more
     }
 
-    fn write(&mut self, commit: &Commit) -> Result<(), log_lite::JournalError> {
+    fn write(&mut self, commit: &Commit) -> Result<(), Failure> {
         for meta in commit.records.iter() {
             let key = &commit.bytes[meta.start..meta.value_start];
             let value = &commit.bytes[meta.value_start..meta.end];
@@ -106,8 +126,9 @@ impl Committer {
     }
 
     /// Nobody is acknowledged: all that waited is dropped and its senders send again.
-    fn fail(&mut self, problem: &log_lite::JournalError) -> bool {
+    fn fail(&mut self, problem: &Failure) -> bool {
         error!(%problem, "commit failed; nothing of it was acknowledged");
+        self.log.discard();
         let end = self.log.end();
         let generation = {
             let mut pending = lock(&self.shared.pending);
@@ -118,7 +139,7 @@ impl Committer {
         };
         lock(&self.shared.stats).last_error = Some(problem.to_string());
         self.shared.durable.send_modify(|durable| durable.generation = generation);
-        if problem.is_poison() {
+        if problem.is_final() {
             self.close("the disk failed; the gateway has to be restarted");
             return false;
         }
@@ -156,7 +177,7 @@ impl Committer {
     fn note(&self) {
         let mut stats = lock(&self.shared.stats);
         stats.start = self.log.start();
-        stats.counters = self.log.stats().clone();
-        stats.bytes = self.log.bytes();
+        stats.counters = *self.log.stats();
+        stats.bytes = self.log.size();
     }
 }

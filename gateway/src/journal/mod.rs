@@ -29,6 +29,17 @@ pub const SYSTEM_PARTITION: u16 = 0;
 /// Appended and not yet taken by the committer; above this publishers wait ([`Journal::admit`]).
 const PENDING_BYTES_MAX: usize = 4 << 20;
 
+/// What admitted publishers may still add; one commit of log-lite holds it.
+const PENDING_BYTES_LIMIT: usize = 12 << 20;
+
+const _: () = assert!(PENDING_BYTES_LIMIT + (1 << 20) <= log_lite::MAX_PENDING);
+
+/// Key and envelope of a record at most. The smallest segment that the configuration allows, and a
+/// batch of log-lite, hold it.
+pub const RECORD_BYTES_MAX: usize = 1000 << 10;
+
+const _: () = assert!(RECORD_BYTES_MAX + 64 <= log_lite::MAX_BODY);
+
 /// One record of the journal.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -113,6 +124,9 @@ pub enum AppendError {
     /// The record is larger than a batch may be.
     #[error("the record of {0} bytes is larger than the journal takes")]
     TooLarge(usize),
+    /// More waits for the disk than may; only a publisher that did not [`Journal::admit`] sees it.
+    #[error("{0} bytes wait for the disk; send again later")]
+    Overload(usize),
 }
 
 /// Offsets and counters for metrics and the page.
@@ -195,7 +209,7 @@ impl Journal {
             tail: Mutex::new(Tail::starting_at(end)),
             stats: Mutex::new(JournalStats {
                 start: log.start(),
-                counters: log.stats().clone(),
+                counters: *log.stats(),
                 ..JournalStats::default()
             }),
             keep: Mutex::new(BTreeMap::new()),
@@ -216,10 +230,13 @@ impl Journal {
             return Err(AppendError::Closed(why));
         }
         let size = record.envelope.size_max();
-        if size + record.key.len() > log_lite::RECORD_BYTES_MAX {
+        if size + record.key.len() > RECORD_BYTES_MAX {
             return Err(AppendError::TooLarge(size));
         }
         let start = pending.bytes.len();
+        if start + size > PENDING_BYTES_LIMIT {
+            return Err(AppendError::Overload(start));
+        }
         pending.bytes.extend_from_slice(record.key.as_bytes());
         let value_start = pending.bytes.len();
         pending.bytes.resize(value_start + size, 0);
@@ -257,6 +274,17 @@ impl Journal {
             }
             notified.await;
         }
+    }
+
+    /// The offset of the first record, in the order of the log, whose time is at or after
+    /// `time_ms`. Reads files.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn offset_at(&self, time_ms: i64) -> Result<u64, ReadError> {
+        let io = |problem: log_lite::ReadError| ReadError::Io(problem.to_string());
+        let mut disk = log_lite::Reader::open_dir(&self.shared.dir).map_err(io)?;
+        disk.seek_time(time_ms, self.durable().end).map_err(io)
     }
 
     /// What is durable, now and whenever it changes.

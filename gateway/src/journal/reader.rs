@@ -93,7 +93,7 @@ impl Reader {
             None => {
                 let mut disk = log_lite::Reader::open_dir(&self.shared.dir)
                     .map_err(|problem| ReadError::Io(problem.to_string()))?;
-                disk.seek(self.position).map_err(|problem| ReadError::Io(problem.to_string()))?;
+                disk.seek(self.position);
                 self.disk.insert(disk)
             }
         };
@@ -102,10 +102,7 @@ impl Reader {
         while bytes < bytes_max {
             match disk.next(limit) {
                 Ok(Some(batch)) => {
-                    for record in batch {
-                        if record.offset < self.position || record.offset >= limit {
-                            continue;
-                        }
+                    for record in batch.records() {
                         let mut both = Vec::with_capacity(record.key.len() + record.value.len());
                         both.extend_from_slice(record.key);
                         both.extend_from_slice(record.value);

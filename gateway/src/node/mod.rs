@@ -1,74 +1,256 @@
-//! The gateway's side of nodes (stand-in until the wire lands).
-use crate::journal::Durable;
+//! The gateway's side of nodes: who they are, which of their blocks are here, where their clock is.
+//!
+//! [`state`] is the pure core. It exists twice: the door's view runs ahead with what was appended
+//! ([`Nodes::live`]), the projection follows what is durable and is what a restart finds. After a
+//! failed commit the door's view is taken from the projection again.
+
+mod block;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit};
+use headwater_shared::node::{TimeRequest, TimeResponse, decode, encode};
+use headwater_shared::topic::{self, Subject};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+pub use block::Sample;
+
+use crate::journal::{Durable, Record};
+use crate::projection::Projection;
 use crate::stream::Incoming;
-use headwater_shared::decimal::Decimal;
-use headwater_shared::envelope::{Gap, GapCause, GapUnit};
-/// x
-pub struct Sample {
-    /** t */
-    pub time_ms: i64,
-    /** v */
-    pub values: Vec<(String, Decimal)>,
-}
-/// x
+use state::{Mark, State, Verdict};
+
+/// A gap that a node's blocks show, to be written before them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedGap {
-    /** s */
-    pub source: String,
+    cause: GapCause,
+    source: String,
+    unit: GapUnit,
+    first: u64,
+    last: u64,
+    count: Option<u64>,
+    boot_epoch: u32,
 }
+
 impl OwnedGap {
-    /** g */
+    /// As it goes into an envelope.
     pub fn as_gap(&self) -> Gap<'_> {
         Gap {
-            cause: GapCause::Reset,
+            cause: self.cause,
             source: &self.source,
-            unit: GapUnit::TimesMs,
-            first: 0,
-            last: 0,
-            count: None,
-            boot_epoch: 0,
+            unit: self.unit,
+            first: self.first,
+            last: self.last,
+            count: self.count,
+            boot_epoch: self.boot_epoch,
         }
     }
 }
-/// x
+
+/// What the door does with a block.
+#[derive(Debug)]
 pub enum Admission {
-    /** f */
+    /// Not seen before: write the gaps, then the block, then [`Live::accept`].
     Fresh {
-        /** t */
+        /// Event time of its first row, ms since 1970.
         time_ms: i64,
-        /** g */
+        /// What is missing before it.
         gaps: Vec<OwnedGap>,
+        /// For [`Live::accept`].
+        mark: BlockMark,
     },
-    /** d */
+    /// A second copy.
     Duplicate,
-    /** r */
+    /// Not a block, with the reason.
     Rejected(String),
 }
-/// x
-#[derive(Default)]
-pub struct Nodes;
-/// x
-pub struct Live;
-impl Live {
-    /** a */
-    pub fn admit(&mut self, _: &Incoming<'_>) -> Admission {
-        Admission::Fresh { time_ms: 0, gaps: vec![] }
-    }
-    /** a */
-    pub fn accept(&mut self, _: &Incoming<'_>, _: i64) {}
+
+/// Names a block that was admitted.
+#[derive(Debug)]
+pub struct BlockMark {
+    node: String,
+    mark: Mark,
 }
+
+/// A node as the API shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: String,
+    /// What it says it runs.
+    pub firmware: String,
+    /// Its present start.
+    pub boot_epoch: u32,
+    /// Its newest block.
+    pub sequence: u32,
+    /// Readings that came in, rows times channels.
+    pub readings: u64,
+    /// When it was heard last, ms since 1970.
+    pub last_seen_ms: i64,
+    /// Names of its channels.
+    pub channels: Vec<String>,
+}
+
+/// All nodes.
+#[derive(Default)]
+pub struct Nodes {
+    live: Mutex<LiveState>,
+    projected: Mutex<Projected>,
+}
+
+#[derive(Default)]
+struct LiveState {
+    state: State,
+    /// The generation of the journal that `state` is true for; `None` before the first use.
+    generation: Option<u64>,
+}
+
+#[derive(Default)]
+struct Projected {
+    state: State,
+    position: u64,
+}
+
+/// The door's view, held while a block is admitted and appended, so that no other connection of
+/// the same node comes between.
+pub struct Live<'a> {
+    guard: MutexGuard<'a, LiveState>,
+}
+
 impl Nodes {
-    /** l */
-    pub fn live(&self, _: Durable) -> Option<Live> {
-        Some(Live)
+    /// The projection that keeps and restores them.
+    pub fn projection(self: &Arc<Self>) -> Box<dyn Projection> {
+        Box::new(NodesProjection { nodes: Arc::clone(self) })
     }
-    /** o */
-    pub fn observe(&self, _: &Incoming<'_>) {}
-    /** s */
-    pub fn samples(&self, _: &str, _: i64, _: &[u8]) -> Option<Vec<Sample>> {
-        None
+
+    /// The door's view; `None` while it is not known what a failed commit left on disk.
+    pub fn live(&self, durable: Durable) -> Option<Live<'_>> {
+        let mut guard = lock(&self.live);
+        if guard.generation != Some(durable.generation) {
+            let projected = lock(&self.projected);
+            if projected.position < durable.end {
+                return None;
+            }
+            guard.state = projected.state.clone();
+            guard.generation = Some(durable.generation);
+        }
+        Some(Live { guard })
     }
-    /** b */
-    pub fn block_json(&self, _: &str, _: i64, _: &[u8]) -> Option<serde_json::Value> {
-        None
+
+    /// Takes note of a message that is not a block: announce, time request.
+    pub fn observe(&self, message: &Incoming<'_>) {
+        if let Some((node, subject)) = topic::parse(message.topic) {
+            lock(&self.live).state.observe(node, subject, message.payload, message.now_ms);
+        }
     }
+
+    /// The answer to a time request: topic and payload.
+    pub fn time_reply(&self, message: &Incoming<'_>) -> Option<(String, Vec<u8>)> {
+        let (node, Subject::Time) = topic::parse(message.topic)? else { return None };
+        let request: TimeRequest = decode(message.payload).ok()?;
+        let unix_ms = u64::try_from(message.now_ms).ok()?;
+        let TimeRequest { nonce, uptime_ms, .. } = request;
+        let mut buffer = [0; 64];
+        let reply = encode(&TimeResponse { nonce, uptime_ms, unix_ms }, &mut buffer).ok()?;
+        Some((topic::topic(node, Subject::TimeReply)?.to_string(), reply.to_vec()))
+    }
+
+    /// The rows of a block; `None` if the payload is not a block.
+    pub fn samples(&self, topic: &str, time_ms: i64, payload: &[u8]) -> Option<Vec<Sample>> {
+        // A block may come on a topic that is not a node's; its channels then have no names.
+        let node = topic::parse(topic).map_or("", |(node, _)| node);
+        block::samples(payload, time_ms, |epoch, channels| {
+            lock(&self.live).state.names(node, epoch, channels)
+        })
+    }
+
+    /// A block as JSON, as records show it.
+    pub fn block_json(&self, topic: &str, time_ms: i64, payload: &[u8]) -> Option<Json> {
+        block::json(payload, self.samples(topic, time_ms, payload)?)
+    }
+
+    /// All nodes, by id.
+    pub fn status(&self) -> Vec<NodeStatus> {
+        lock(&self.live).state.status()
+    }
+}
+
+impl Live<'_> {
+    /// Judges a block; changes nothing.
+    pub fn admit(&self, message: &Incoming<'_>) -> Admission {
+        let node = match topic::parse(message.topic) {
+            Some((node, Subject::Blocks)) => node,
+            _ => {
+                return Admission::Rejected(
+                    "blocks come on headwater/v1/{node}/blocks only".to_owned(),
+                );
+            }
+        };
+        match self.guard.state.judge(node, message.payload, message.now_ms) {
+            Verdict::Fresh { time_ms, gaps, mark } => {
+                let mark = BlockMark { node: node.to_owned(), mark };
+                Admission::Fresh { time_ms, gaps, mark }
+            }
+            Verdict::Duplicate => Admission::Duplicate,
+            Verdict::Rejected(reason) => Admission::Rejected(reason),
+        }
+    }
+
+    /// The block of `mark` was appended.
+    pub fn accept(&mut self, mark: BlockMark, now_ms: i64) {
+        self.guard.state.accept(&mark.node, mark.mark, now_ms);
+    }
+}
+
+struct NodesProjection {
+    nodes: Arc<Nodes>,
+}
+
+impl Projection for NodesProjection {
+    fn name(&self) -> &'static str {
+        "nodes"
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), String> {
+        lock(&self.nodes.projected).state = State::restore(state)?;
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record) {
+        let mut projected = lock(&self.nodes.projected);
+        projected.position = record.offset + 1;
+        let Ok(Envelope::Publish(publish)) = record.envelope() else { return };
+        let Some((node, subject)) = topic::parse(publish.topic) else { return };
+        if publish.rejected.is_some() {
+            return;
+        }
+        if subject == Subject::Blocks {
+            let verdict = projected.state.judge(node, publish.payload, publish.arrival_ms);
+            if let Verdict::Fresh { mark, .. } = verdict {
+                projected.state.accept(node, mark, publish.arrival_ms);
+            }
+        } else {
+            projected.state.observe(node, subject, publish.payload, publish.arrival_ms);
+        }
+    }
+
+    fn skip(&mut self, _first: u64, end: u64) {
+        lock(&self.nodes.projected).position = end;
+    }
+
+    fn caught_up(&mut self, position: u64) {
+        let mut projected = lock(&self.nodes.projected);
+        projected.position = projected.position.max(position);
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        lock(&self.nodes.projected).state.snapshot()
+    }
+}
+
+/// Both states are whole between any two calls, so a poisoned lock is still sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -133,11 +133,31 @@ impl Intake {
                 }
             }
             Some(Format::Bytes) | None => {
-                self.nodes.observe(message);
                 let key = key_of(stream, message.topic);
-                self.append(stream, message, message.now_ms, key, None)
+                let accepted = self.append(stream, message, message.now_ms, key, None)?;
+                self.attend_node(message)?;
+                Ok(accepted)
             }
         }
+    }
+
+    /// A node's message beside its blocks: takes note of it and answers a time request.
+    fn attend_node(&self, message: &Incoming<'_>) -> Result<(), IntakeError> {
+        self.nodes.observe(message);
+        let Some((topic, payload)) = self.nodes.time_reply(message) else { return Ok(()) };
+        let reply = Incoming {
+            client: "",
+            topic: &topic,
+            payload: &payload,
+            qos: 1,
+            retain: false,
+            packet_id: None,
+            properties: &[],
+            now_ms: message.now_ms,
+        };
+        let stream = self.streams.route(&topic);
+        self.append(stream, &reply, message.now_ms, key_of(stream, &topic), None)?;
+        Ok(())
     }
 
     fn publish_block(
@@ -145,9 +165,10 @@ impl Intake {
         stream: &Stream,
         message: &Incoming<'_>,
     ) -> Result<Accepted, IntakeError> {
-        let mut live = self.nodes.live(self.journal.durable()).ok_or(IntakeError::Recovering)?;
+        let durable = self.journal.durable();
+        let mut live = self.nodes.live(durable).ok_or(IntakeError::Recovering)?;
         match live.admit(message) {
-            Admission::Fresh { time_ms, gaps } => {
+            Admission::Fresh { time_ms, gaps, mark } => {
                 let key = key_of(stream, message.topic);
                 let partition = stream.partition_of(key);
                 for gap in &gaps {
@@ -157,13 +178,13 @@ impl Intake {
                     self.metrics.gaps.inc();
                 }
                 let accepted = self.append(stream, message, time_ms, key, None)?;
-                live.accept(message, time_ms);
+                live.accept(mark, message.now_ms);
                 Ok(accepted)
             }
             Admission::Duplicate => {
                 self.metrics.duplicates.inc();
                 // Its first copy may not be on disk yet: all that is appended so far has to be.
-                let generation = self.journal.durable().generation;
+                let generation = durable.generation;
                 let offset = self.journal.end().saturating_sub(1);
                 Ok(Accepted { ticket: Ticket { offset, generation }, duplicate: true })
             }

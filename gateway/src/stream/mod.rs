@@ -6,10 +6,12 @@
 mod intake;
 mod json;
 mod rows;
+mod stats;
 mod table;
 mod topic;
 
 pub use intake::{Accepted, Incoming, Intake, IntakeError, IntakeMetrics};
 pub use rows::{Row, Rows, Value, record_json};
+pub use stats::{PartitionStats, StreamStats};
 pub use table::{MQTT_STREAM, PartitionRef, Stream, Streams};
 pub use topic::{TopicPattern, filter_matches, is_filter, is_topic};

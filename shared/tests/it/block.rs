@@ -316,3 +316,10 @@ fn punctual_rows_cost_nothing_until_one_is_late() {
     // A byte for the punctual rows, 1 + 7 + 2 bits for three ms.
     assert_eq!(late.len() - punctual.len(), 2);
 }
+
+#[test]
+fn a_channel_costs_at_most_40_bytes_of_state() {
+    let states = 1 + CHANNELS_MAX;
+    assert!(size_of::<BlockBuilder<0>>() <= 40 * states, "{}", size_of::<BlockBuilder<0>>());
+    assert!(size_of::<BlockDecoder<'_>>() <= 48 * states, "{}", size_of::<BlockDecoder<'_>>());
+}

@@ -1,3 +1,5 @@
 //! What two ends that know only the wire may rely on.
 
 mod block;
+mod foreign;
+mod frozen;

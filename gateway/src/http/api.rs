@@ -1,0 +1,90 @@
+//! The API below `/api/v1`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+use super::{Context, Sources, openapi, records};
+
+pub(super) fn router() -> Router<Arc<Sources>> {
+    Router::new()
+        .route("/status", get(status))
+        .route("/streams", get(async |State(s): Context| Json(streams(&s))))
+        .route("/streams/{name}/records", get(records::list))
+        .route("/streams/{name}/tail", get(records::tail))
+        .route("/queries", get(async |State(s): Context| Json((s.queries)())))
+        .route("/routes", get(async |State(s): Context| Json((s.routes)())))
+        .route("/nodes", get(async |State(s): Context| Json(json!(s.nodes.status()))))
+        .route("/gaps", get(async |State(s): Context| Json(gaps(&s))))
+        .route("/config", get(async |State(s): Context| Json(s.config.clone())))
+        .route("/openapi.json", get(async || Json(openapi::document())))
+}
+
+async fn status(State(sources): Context) -> Response {
+    let journal = sources.journal.stats();
+    let durable = sources.journal.durable();
+    Json(json!({
+        "gateway": {
+            "id": sources.id,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": sources.started.elapsed().as_secs(),
+            "ready": sources.not_ready().is_none(),
+        },
+        "journal": {
+            "start": journal.start,
+            "end": durable.end,
+            "bytes": journal.bytes,
+            "commits": journal.commits,
+            "records": journal.records,
+            "writes": journal.counters.writes,
+            "syncs": journal.counters.syncs,
+            "bytes_written": journal.counters.bytes_issued,
+            "last_error": journal.last_error,
+            "dropped_past_keep": journal.dropped_past_keep,
+        },
+        "mqtt": (sources.mqtt)(),
+        "streams": streams(&sources),
+        "queries": (sources.queries)(),
+        "routes": (sources.routes)(),
+        "nodes": sources.nodes.status(),
+        "gaps": { "total": sources.stats.gaps().0 },
+    }))
+    .into_response()
+}
+
+fn streams(sources: &Sources) -> Value {
+    let streams = sources.streams.iter().map(|stream| {
+        let stats = sources.stats.of(&stream.partitions);
+        let config = stream.config.as_ref();
+        json!({
+            "name": stream.name,
+            "topic": config.map(|config| config.topic.to_string()),
+            "format": config.map(|config| format!("{:?}", config.format).to_lowercase()),
+            "partitions": stream.partitions.len(),
+            "records": stats.records,
+            "bytes": stats.bytes,
+            "newest_ms": stats.newest_ms,
+        })
+    });
+    Value::Array(streams.collect())
+}
+
+fn gaps(sources: &Sources) -> Value {
+    let (total, newest) = sources.stats.gaps();
+    let newest: Vec<Value> = newest
+        .into_iter()
+        .map(|(offset, number, gap)| {
+            let place = sources.streams.partition(number);
+            json!({
+                "offset": offset,
+                "stream": place.map(|place| place.stream.as_str()),
+                "partition": place.map(|place| place.partition),
+                "gap": gap["gap"],
+            })
+        })
+        .collect();
+    json!({ "total": total, "newest": newest })
+}

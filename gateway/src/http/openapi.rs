@@ -1,0 +1,56 @@
+//! The OpenAPI document of the API.
+
+use serde_json::{Value, json};
+
+/// The document, version 3.1.
+pub(super) fn document() -> Value {
+    let name = json!({
+        "name": "name", "in": "path", "required": true,
+        "description": "Name of the stream", "schema": { "type": "string" },
+    });
+    let from = json!({
+        "name": "from", "in": "query",
+        "description": "An offset, `earliest`, `latest` or an RFC 3339 time; default earliest",
+        "schema": { "type": "string" },
+    });
+    let limit = json!({
+        "name": "limit", "in": "query", "description": "Records at most, up to 10000",
+        "schema": { "type": "integer", "default": 100 },
+    });
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headwater gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Streams, windows, routes and nodes of one gateway",
+        },
+        "servers": [{ "url": "/api/v1" }],
+        "paths": {
+            "/status": path("Everything the page shows, in one object", "application/json", &[]),
+            "/streams": path("Streams with their counts", "application/json", &[]),
+            "/streams/{name}/records":
+                path("Records of a stream", "application/x-ndjson", &[&name, &from, &limit]),
+            "/streams/{name}/tail":
+                path("New records of a stream as they come", "text/event-stream", &[&name]),
+            "/queries": path("Queries with position and lag", "application/json", &[]),
+            "/routes": path("Routes with position, lag and last error", "application/json", &[]),
+            "/nodes": path("Nodes that were heard", "application/json", &[]),
+            "/gaps": path("What is missing, and why", "application/json", &[]),
+            "/config": path("The configuration, secrets masked", "application/json", &[]),
+        },
+    })
+}
+
+fn path(summary: &str, kind: &str, parameters: &[&Value]) -> Value {
+    json!({ "get": {
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            "200": { "description": "OK", "content": { kind: {} } },
+            "default": {
+                "description": "What went wrong and what to do",
+                "content": { "application/problem+json": {} },
+            },
+        },
+    }})
+}

@@ -1,0 +1,225 @@
+//! The header of a batch.
+//!
+//! ```text
+//!  +--------+-----------+----------+---------+--------------+-----------+-------+--------+------+
+//!  | marker | partition | body len | (count) | offset delta | time delta| crc16 | crc32c | body |
+//!  +--------+-----------+----------+---------+--------------+-----------+-------+--------+------+
+//!     1 B      1-3 B       1-3 B     0-3 B       1-10 B        1-10 B      2 B      4 B
+//! ```
+//! marker = `1010 c0kk`: kk = 1 records, 2 bare, 3 trim mark; c = first batch of a commit. It is
+//! never 0x00 or 0xFF, so a zero-filled file and erased flash both read as the end. Varints are
+//! LEB128; deltas are from the chunk's base; the time delta is zigzag. Only `records` has a count.
+//! crc16 covers the chunk's epoch, everything before it and the crc32c field, so a good crc16 says
+//! that the length can be trusted even where the body is damaged. crc32c covers the body alone, so
+//! `[crc32c][body]` is a node's block as it travels.
+
+use crate::chunk::ChunkHeader;
+use crate::{crc, varint};
+
+/// Longest body of a batch in bytes.
+pub const MAX_BODY: usize = 1 << 20;
+/// Longest header of a batch in bytes, both checksums included.
+pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 3 + 2 * varint::MAX_LEN + 2 + 4;
+
+const MARKER: u8 = 0xA0;
+const COMMIT_FLAG: u8 = 0x08;
+
+/// What the body of a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BatchKind {
+    /// Records, each with a time, a key and a value.
+    Records = 1,
+    /// One record without a key; the body is its value.
+    Bare = 2,
+    /// No record: the body is the offset, as a varint, below which all is acknowledged.
+    Trim = 3,
+}
+
+/// A batch header, its deltas resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// What the body is.
+    pub kind: BatchKind,
+    /// The first batch of a group commit: all before it was synced when it was written.
+    pub starts_commit: bool,
+    /// The partition of all its records.
+    pub partition: u16,
+    /// Bytes of the body, at most [`MAX_BODY`].
+    pub body_len: u32,
+    /// Records in the body: 1 for [`BatchKind::Bare`], 0 for [`BatchKind::Trim`].
+    pub count: u32,
+    /// Offset of the first record.
+    pub offset: u64,
+    /// Time of the first record in ms.
+    pub time_ms: i64,
+    /// CRC-32C of the body.
+    pub body_crc: u32,
+}
+
+/// Why bytes are not a batch header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderError {
+    /// Nothing was written here.
+    End,
+    /// Something was, and it is not a whole header of this chunk.
+    Damaged,
+}
+
+impl BatchHeader {
+    /// The offset after the batch's last record.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + u64::from(self.count)
+    }
+
+    /// Writes the header, both checksums included, and returns its length.
+    pub(crate) fn encode(&self, chunk: &ChunkHeader, out: &mut [u8; MAX_BATCH_HEADER]) -> usize {
+        let flag = if self.starts_commit { COMMIT_FLAG } else { 0 };
+        out[0] = MARKER | flag | self.kind as u8;
+        let mut at = 1;
+        at += varint::encode(u64::from(self.partition), &mut out[at..]);
+        at += varint::encode(u64::from(self.body_len), &mut out[at..]);
+        if self.kind == BatchKind::Records {
+            at += varint::encode(u64::from(self.count), &mut out[at..]);
+        }
+        at += varint::encode(self.offset - chunk.base_offset, &mut out[at..]);
+        let time = self.time_ms.wrapping_sub(chunk.base_time_ms);
+        at += varint::encode(varint::zigzag(time), &mut out[at..]);
+        let crc = crc::header_crc(chunk.epoch, &out[..at], self.body_crc);
+        out[at..at + 2].copy_from_slice(&crc.to_le_bytes());
+        out[at + 2..at + 6].copy_from_slice(&self.body_crc.to_le_bytes());
+        at + 6
+    }
+
+    /// Reads a header at the start of `bytes`, and returns it with its length.
+    pub(crate) fn decode(bytes: &[u8], chunk: &ChunkHeader) -> Result<(Self, usize), HeaderError> {
+        match bytes.first() {
+            None | Some(0x00 | 0xFF) => Err(HeaderError::End),
+            Some(_) => Self::parse(bytes, chunk).ok_or(HeaderError::Damaged),
+        }
+    }
+
+    fn parse(bytes: &[u8], chunk: &ChunkHeader) -> Option<(Self, usize)> {
+        let marker = *bytes.first()?;
+        if !is_marker(marker) {
+            return None;
+        }
+        let kind = match marker & 3 {
+            1 => BatchKind::Records,
+            2 => BatchKind::Bare,
+            _ => BatchKind::Trim,
+        };
+        let mut at = 1;
+        let partition = u16::try_from(varint::decode(bytes, &mut at)?).ok()?;
+        let body_len = bounded(varint::decode(bytes, &mut at)?)?;
+        let count = match kind {
+            BatchKind::Records => bounded(varint::decode(bytes, &mut at)?)?,
+            BatchKind::Bare => 1,
+            BatchKind::Trim => 0,
+        };
+        let offset = chunk.base_offset.checked_add(varint::decode(bytes, &mut at)?)?;
+        offset.checked_add(u64::from(count))?;
+        let time = varint::unzigzag(varint::decode(bytes, &mut at)?);
+        let crcs = bytes.get(at..at + 6)?;
+        let body_crc = u32::from_le_bytes([crcs[2], crcs[3], crcs[4], crcs[5]]);
+        let crc = u16::from_le_bytes([crcs[0], crcs[1]]);
+        if crc != crc::header_crc(chunk.epoch, &bytes[..at], body_crc) {
+            return None;
+        }
+        let header = Self {
+            kind,
+            starts_commit: marker & COMMIT_FLAG != 0,
+            partition,
+            body_len,
+            count,
+            offset,
+            time_ms: chunk.base_time_ms.wrapping_add(time),
+            body_crc,
+        };
+        Some((header, at + 6))
+    }
+}
+
+/// Whether a batch may begin with this byte.
+pub(crate) fn is_marker(byte: u8) -> bool {
+    byte & !(COMMIT_FLAG | 3) == MARKER && byte & 3 != 0
+}
+
+fn bounded(value: u64) -> Option<u32> {
+    (value <= MAX_BODY as u64).then_some(value as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::ChunkKind;
+
+    const CHUNK: ChunkHeader = ChunkHeader {
+        kind: ChunkKind::Segment,
+        base_offset: 1_000,
+        base_time_ms: 1_763_700_000_000,
+        epoch: 7,
+    };
+
+    fn sample() -> BatchHeader {
+        BatchHeader {
+            kind: BatchKind::Records,
+            starts_commit: true,
+            partition: 3,
+            body_len: 90,
+            count: 2,
+            offset: 1_020,
+            time_ms: 1_763_700_001_000,
+            body_crc: 0x1234_5678,
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_and_a_usual_one_takes_thirteen_bytes() {
+        let mut out = [0; MAX_BATCH_HEADER];
+        let len = sample().encode(&CHUNK, &mut out);
+        assert_eq!(len, 13);
+        assert_eq!(BatchHeader::decode(&out, &CHUNK), Ok((sample(), len)));
+    }
+
+    #[test]
+    fn the_longest_header_fits() {
+        let chunk = ChunkHeader { base_offset: 0, base_time_ms: 0, ..CHUNK };
+        let header = BatchHeader {
+            partition: u16::MAX,
+            body_len: MAX_BODY as u32,
+            count: MAX_BODY as u32,
+            offset: u64::MAX - MAX_BODY as u64,
+            time_ms: i64::MIN,
+            ..sample()
+        };
+        let mut out = [0; MAX_BATCH_HEADER];
+        assert_eq!(header.encode(&chunk, &mut out), MAX_BATCH_HEADER);
+        assert_eq!(BatchHeader::decode(&out, &chunk), Ok((header, MAX_BATCH_HEADER)));
+    }
+
+    #[test]
+    fn a_header_of_another_epoch_is_not_taken() {
+        let mut out = [0; MAX_BATCH_HEADER];
+        sample().encode(&CHUNK, &mut out);
+        let later = ChunkHeader { epoch: 8, ..CHUNK };
+        assert_eq!(BatchHeader::decode(&out, &later), Err(HeaderError::Damaged));
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_header_is_noticed() {
+        let mut out = [0; MAX_BATCH_HEADER];
+        let len = sample().encode(&CHUNK, &mut out);
+        for bit in 0..len * 8 {
+            let mut bad = out;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(BatchHeader::decode(&bad, &CHUNK).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn no_marker_looks_like_zero_fill_or_erased_flash() {
+        assert!(!is_marker(0x00) && !is_marker(0xFF));
+        assert_eq!((0..=255).filter(|byte| is_marker(*byte)).count(), 6);
+    }
+}

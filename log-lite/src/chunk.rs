@@ -1,0 +1,140 @@
+//! The header of a chunk: a segment of a file journal or a page of flash.
+//!
+//! ```text
+//!  0        4    5    6      8             16            24      28      32
+//!  +--------+----+----+------+-------------+-------------+-------+-------+
+//!  | "HWLG" | v  |kind| 0 0  | base offset | base time   | epoch | crc   |
+//!  +--------+----+----+------+-------------+-------------+-------+-------+
+//! ```
+//! Little-endian. `crc` is CRC-32C of bytes 0 to 27.
+
+use crate::crc::crc32c;
+
+const MAGIC: [u8; 4] = *b"HWLG";
+const VERSION_AT: usize = MAGIC.len();
+const KIND_AT: usize = VERSION_AT + 1;
+const RESERVED_AT: usize = KIND_AT + 1;
+const OFFSET_AT: usize = RESERVED_AT + 2;
+const TIME_AT: usize = OFFSET_AT + 8;
+const EPOCH_AT: usize = TIME_AT + 8;
+const CRC_AT: usize = EPOCH_AT + 4;
+
+/// The version of the format that this crate writes and reads.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// What holds the chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ChunkKind {
+    /// A segment of a file journal; its header is there twice.
+    Segment = 1,
+    /// A page of a flash ring.
+    Page = 2,
+}
+
+/// What all batches of a chunk share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkHeader {
+    /// What holds the chunk.
+    pub kind: ChunkKind,
+    /// Offset of the chunk's first record.
+    pub base_offset: u64,
+    /// Time in ms that the batches' times are relative to.
+    pub base_time_ms: i64,
+    /// Seeds the checksums of batch headers, so that bytes of an earlier use of the same place are
+    /// not taken for batches.
+    pub epoch: u32,
+}
+
+/// Why bytes are not a chunk header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkError {
+    /// Not a header: erased, zero, torn or damaged.
+    Invalid,
+    /// A whole header of another version of the format.
+    Version(u8),
+}
+
+impl ChunkHeader {
+    /// Bytes of an encoded header.
+    pub const LEN: usize = CRC_AT + 4;
+
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; Self::LEN] {
+        let mut out = [0; Self::LEN];
+        out[..VERSION_AT].copy_from_slice(&MAGIC);
+        out[VERSION_AT] = FORMAT_VERSION;
+        out[KIND_AT] = self.kind as u8;
+        out[OFFSET_AT..TIME_AT].copy_from_slice(&self.base_offset.to_le_bytes());
+        out[TIME_AT..EPOCH_AT].copy_from_slice(&self.base_time_ms.to_le_bytes());
+        out[EPOCH_AT..CRC_AT].copy_from_slice(&self.epoch.to_le_bytes());
+        let crc = crc32c(&out[..CRC_AT]);
+        out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// [`ChunkError`] where the bytes are not a header of this version.
+    pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, ChunkError> {
+        if bytes[..VERSION_AT] != MAGIC || crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
+            return Err(ChunkError::Invalid);
+        }
+        if bytes[VERSION_AT] != FORMAT_VERSION {
+            return Err(ChunkError::Version(bytes[VERSION_AT]));
+        }
+        let kind = match bytes[KIND_AT] {
+            1 => ChunkKind::Segment,
+            2 => ChunkKind::Page,
+            _ => return Err(ChunkError::Invalid),
+        };
+        Ok(Self {
+            kind,
+            base_offset: u64_at(bytes, OFFSET_AT),
+            base_time_ms: u64_at(bytes, TIME_AT) as i64,
+            epoch: u32_at(bytes, EPOCH_AT),
+        })
+    }
+}
+
+fn u32_at(bytes: &[u8; ChunkHeader::LEN], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8; ChunkHeader::LEN], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_comes_back_and_any_flipped_bit_is_noticed() {
+        let header = ChunkHeader {
+            kind: ChunkKind::Page,
+            base_offset: 0x0102_0304_0506_0708,
+            base_time_ms: -5,
+            epoch: 0xDEAD_BEEF,
+        };
+        let bytes = header.encode();
+        assert_eq!(ChunkHeader::decode(&bytes), Ok(header));
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(ChunkHeader::decode(&bad), Err(ChunkError::Invalid), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_whole_header_of_a_later_version_is_told_from_damage() {
+        let header =
+            ChunkHeader { kind: ChunkKind::Segment, base_offset: 0, base_time_ms: 0, epoch: 0 };
+        let mut bytes = header.encode();
+        bytes[VERSION_AT] = 2;
+        let crc = crc32c(&bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(ChunkHeader::decode(&bytes), Err(ChunkError::Version(2)));
+    }
+}

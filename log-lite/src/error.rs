@@ -1,0 +1,197 @@
+//! What can go wrong, where, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why bytes of a segment cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A batch's header fails its checksum, so its length is not known.
+    Header,
+    /// A batch's body fails its checksum, or is not what its header says.
+    Body,
+    /// Nothing is there, though later records are.
+    Missing,
+    /// Neither copy of the segment's header can be read.
+    SegmentHeader,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header => "a batch header fails its checksum",
+            Self::Body => "a batch body fails its checksum",
+            Self::Missing => "nothing is stored there",
+            Self::SegmentHeader => "the segment header fails its checksum",
+        })
+    }
+}
+
+/// A range of offsets that was stored and cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Base offset, and so the name, of the segment.
+    pub segment: u64,
+    /// Where in the segment the unreadable bytes begin.
+    pub byte: u64,
+    /// First offset that is lost.
+    pub first: u64,
+    /// The offset after the last that is lost.
+    pub end: u64,
+    /// What is wrong.
+    pub why: Why,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, byte, first, end, why } = self;
+        write!(
+            f,
+            "offsets {first} to {} of segment {segment:020}.log, byte {byte}: {why}",
+            end.saturating_sub(1)
+        )
+    }
+}
+
+/// Why a record was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Key and value do not fit into one batch.
+    #[error("a record of {bytes} bytes is larger than {max}; send less or use larger segments")]
+    TooLarge {
+        /// Bytes that the record takes.
+        bytes: usize,
+        /// Bytes that it may take.
+        max: usize,
+    },
+    /// As much waits for the next commit as may.
+    #[error("{bytes} bytes wait for the next commit; commit first")]
+    Full {
+        /// Bytes that wait.
+        bytes: usize,
+    },
+    /// An earlier sync failed.
+    #[error("the journal stopped after a failed sync; open it again")]
+    Poisoned,
+    /// The last offset there is has been used.
+    #[error("every offset is used; start a new log")]
+    Exhausted,
+}
+
+/// Why a journal could not be opened, or did not commit.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process writes there.
+    #[error("{} is in use by another process; stop it or choose another directory", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The options make no journal.
+    #[error("segment_size is {given} bytes; write at least {min} and at most {max}")]
+    SegmentSize {
+        /// What was asked.
+        given: u32,
+        /// The least that works.
+        min: u32,
+        /// The most that works.
+        max: u32,
+    },
+    /// The log was written by a later release.
+    #[error("segment {segment:020}.log has format version {found}; this release reads version 1")]
+    Version {
+        /// Base offset of the segment.
+        segment: u64,
+        /// Its version.
+        found: u8,
+    },
+    /// There is no room. What was appended since the last commit was dropped, the log is as it
+    /// was, and a commit works again once there is room.
+    #[error("the disk is full; free some space or lower the log's max_size")]
+    DiskFull {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A sync failed, now or earlier: what the disk holds of the last commit is not known.
+    #[error("the journal stopped after a failed sync; check the disk, then open it again")]
+    Poisoned {
+        /// What the system says, where this call met it.
+        source: Option<io::Error>,
+    },
+    /// The disk failed otherwise. A commit that returns this dropped what was appended.
+    #[error("cannot {action} {}", segment_name(*segment))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Base offset of the segment.
+        segment: Option<u64>,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl JournalError {
+    pub(crate) fn io(action: &'static str, segment: Option<u64>, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::StorageFull {
+            Self::DiskFull { source }
+        } else {
+            Self::Io { action, segment, source }
+        }
+    }
+}
+
+/// Why a reader has no batch to give.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A range cannot be read. The next call goes on behind it.
+    #[error("offsets {first} to {} are damaged: segment {segment:020}.log, byte {byte}: {why}", end.saturating_sub(1))]
+    Damaged {
+        /// First offset that is lost.
+        first: u64,
+        /// The offset after the last that is lost.
+        end: u64,
+        /// Base offset of the segment.
+        segment: u64,
+        /// Where in the segment the unreadable bytes begin.
+        byte: u64,
+        /// What is wrong.
+        why: Why,
+    },
+    /// The position lies before the log's start: retention deleted it. The next call goes on at
+    /// the start.
+    #[error("the log starts at offset {start}; what was before has been deleted")]
+    Trimmed {
+        /// First offset of the log.
+        start: u64,
+    },
+    /// The log was written by a later release.
+    #[error("segment {segment:020}.log has format version {found}; this release reads version 1")]
+    Version {
+        /// Base offset of the segment.
+        segment: u64,
+        /// Its version.
+        found: u8,
+    },
+    /// The disk failed.
+    #[error("cannot {action} {}", segment_name(*segment))]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Base offset of the segment.
+        segment: Option<u64>,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl From<Damage> for ReadError {
+    fn from(damage: Damage) -> Self {
+        let Damage { segment, byte, first, end, why } = damage;
+        Self::Damaged { first, end, segment, byte, why }
+    }
+}
+
+fn segment_name(segment: Option<u64>) -> String {
+    segment.map_or_else(|| "the log's directory".to_owned(), |base| format!("{base:020}.log"))
+}

@@ -1,0 +1,329 @@
+//! A reader: its own position, its own file handles, its own bounded buffer.
+
+use std::io;
+use std::path::Path;
+
+use crate::batch::BatchHeader;
+use crate::chunk::ChunkError;
+use crate::error::{Damage, ReadError, Why};
+use crate::record::Records;
+use crate::segment;
+use crate::storage::{DirStorage, SegmentEntry, Storage};
+use crate::walk::{Located, Met, Walk};
+
+/// The records of one batch that the reader asked for. Borrows the reader's buffer.
+#[derive(Clone, Debug)]
+pub struct BatchView<'a> {
+    header: BatchHeader,
+    body: &'a [u8],
+    from: u64,
+    to: u64,
+}
+
+impl<'a> BatchView<'a> {
+    /// The partition of all its records.
+    pub fn partition(&self) -> u16 {
+        self.header.partition
+    }
+
+    /// Offset of the first record.
+    pub fn first(&self) -> u64 {
+        self.from
+    }
+
+    /// The offset after the last record.
+    pub fn end(&self) -> u64 {
+        self.to
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> impl Iterator<Item = crate::Record<'a>> + use<'a> {
+        let (from, to) = (self.from, self.to);
+        Records::new(self.header, self.body)
+            .skip_while(move |record| record.offset < from)
+            .take_while(move |record| record.offset < to)
+    }
+}
+
+/// Reads a log from a position on, beside its writer or without one.
+#[derive(Debug)]
+pub struct Reader<S: Storage = DirStorage> {
+    storage: S,
+    open: Option<Open<S::File>>,
+    position: u64,
+    only: Option<Vec<u16>>,
+}
+
+#[derive(Debug)]
+struct Open<F> {
+    file: F,
+    walk: Walk,
+}
+
+/// What a look at the open segment gave.
+enum Look {
+    Found(Located),
+    Damaged(Damage),
+    /// The segment has nothing more.
+    Done(Option<Why>),
+    Skipped,
+}
+
+impl Reader<DirStorage> {
+    /// A reader of the log in `dir`, at its start. Takes no lock and writes nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] where the directory cannot be listed.
+    pub fn open_dir(dir: &Path) -> Result<Self, ReadError> {
+        Self::open(DirStorage::for_reading(dir))
+    }
+}
+
+impl<S: Storage> Reader<S> {
+    /// A reader of the log in `storage`, at its start.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] where the segments cannot be listed.
+    pub fn open(storage: S) -> Result<Self, ReadError> {
+        let mut reader = Self { storage, open: None, position: 0, only: None };
+        reader.position = reader.start()?;
+        Ok(reader)
+    }
+
+    /// The first offset of the log; 0 where nothing was ever stored.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`] where the segments cannot be listed.
+    pub fn start(&self) -> Result<u64, ReadError> {
+        Ok(self.segments()?.first().map_or(0, |first| first.base))
+    }
+
+    /// The offset that [`Reader::next`] goes on from.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Reads only these partitions from now on; `None` reads all. Bodies of others are not read.
+    pub fn only(&mut self, partitions: Option<&[u16]>) {
+        self.only = partitions.map(<[u16]>::to_vec);
+    }
+
+    /// Goes to an offset, which need not be there yet.
+    pub fn seek(&mut self, offset: u64) {
+        let ahead = self.open.as_ref().is_some_and(|open| open.walk.expected() <= offset);
+        if !ahead {
+            self.open = None;
+        }
+        self.position = offset;
+    }
+
+    /// Goes to the first record, in the order of the log, whose time is at or after `time_ms`, or
+    /// to the end; returns the offset. Whole segments are passed over by the time of their first
+    /// record, so among records far out of order some that qualify may lie before.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`], [`ReadError::Version`]. Damage on the way is passed over.
+    pub fn seek_time(&mut self, time_ms: i64, limit: u64) -> Result<u64, ReadError> {
+        let segments = self.segments()?;
+        let (mut low, mut high) = (0, segments.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match self.base_time(segments[middle].base)? {
+                Some(base_time) if base_time >= time_ms => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        let from = segments.get(low.saturating_sub(1)).map_or(0, |segment| segment.base);
+        self.seek(from);
+        loop {
+            let found = match self.next(limit) {
+                Ok(Some(batch)) => batch.records().find(|record| record.time_ms >= time_ms),
+                Ok(None) => return Ok(self.position),
+                Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(offset) = found.map(|record| record.offset) {
+                self.seek(offset);
+                return Ok(offset);
+            }
+        }
+    }
+
+    /// The next batch that has records below `limit`, which for a live log is the journal's end.
+    /// `None`: there is none yet; call again later. With `u64::MAX` the reader goes on to the last
+    /// whole batch, and does not call a torn tail damage.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] and [`ReadError::Trimmed`] name a range that cannot be read, and the
+    /// next call goes on behind it.
+    pub fn next(&mut self, limit: u64) -> Result<Option<BatchView<'_>>, ReadError> {
+        let found = loop {
+            if self.position >= limit {
+                return Ok(None);
+            }
+            if self.open.is_none() && !self.locate(limit)? {
+                return Ok(None);
+            }
+            match self.look(false)? {
+                Look::Found(found) => break found,
+                Look::Skipped => {}
+                Look::Damaged(damage) => return Err(self.pass(damage, limit)),
+                Look::Done(_) => match self.behind_segment(limit)? {
+                    Look::Found(found) => break found,
+                    Look::Skipped => {}
+                    Look::Damaged(damage) => return Err(self.pass(damage, limit)),
+                    Look::Done(_) => return Ok(None),
+                },
+            }
+        };
+        self.view(&found, limit).map(Some)
+    }
+
+    fn view(&mut self, found: &Located, limit: u64) -> Result<BatchView<'_>, ReadError> {
+        let header = found.header;
+        let (from, to) = (self.position.max(header.offset), header.end().min(limit));
+        self.position = to;
+        let open = self.open.as_mut().expect("a batch was just found in the open segment");
+        let base = open.walk.chunk().base_offset;
+        if to < header.end() {
+            open.walk.rewind(found);
+        }
+        let body = open.walk.body(&open.file, found).map_err(failed("read", Some(base)))?;
+        Ok(BatchView { header, body, from, to })
+    }
+
+    /// One step in the open segment.
+    fn look(&mut self, search: bool) -> Result<Look, ReadError> {
+        let open = self.open.as_mut().expect("callers open a segment first");
+        let base = open.walk.chunk().base_offset;
+        let (position, only) = (self.position, self.only.as_deref());
+        let wanted = |header: &BatchHeader| {
+            header.end() > position && only.is_none_or(|only| only.contains(&header.partition))
+        };
+        let met = open.walk.next(&open.file, &wanted, search);
+        Ok(match met.map_err(failed("read", Some(base)))? {
+            Met::Batch(found) if found.header.end() <= position => Look::Skipped,
+            Met::Batch(found) if !wanted(&found.header) => {
+                self.position = found.header.end();
+                Look::Skipped
+            }
+            Met::Batch(found) => Look::Found(found),
+            Met::Hole(damage) if damage.end <= position => Look::Skipped,
+            Met::Hole(damage) => Look::Damaged(damage),
+            Met::End { why, .. } => Look::Done(why),
+        })
+    }
+
+    /// What follows where the open segment seems to have nothing more: the next segment, bytes
+    /// that were written since it was read, damage, or nothing yet.
+    fn behind_segment(&mut self, limit: u64) -> Result<Look, ReadError> {
+        let open = self.open.as_mut().expect("callers open a segment first");
+        let (base, expected) = (open.walk.chunk().base_offset, open.walk.expected());
+        let byte = open.walk.pos();
+        if expected > base && self.open_segment(expected)?.is_ok() {
+            return Ok(Look::Skipped);
+        }
+        self.open.as_mut().expect("still open").walk.refresh();
+        let why = match self.look(true)? {
+            Look::Done(why) => why,
+            other => return Ok(other),
+        };
+        let first = expected.max(self.position);
+        let reason = why.unwrap_or(Why::Missing);
+        let damage = |end| Damage { segment: base, byte, first, end, why: reason };
+        let next = self.segments()?.into_iter().find(|segment| segment.base > base);
+        match next {
+            Some(next) if next.base <= first => {
+                self.open = None;
+                Ok(Look::Skipped)
+            }
+            Some(next) => Ok(Look::Damaged(damage(next.base))),
+            None if limit != u64::MAX => Ok(Look::Damaged(damage(limit))),
+            None => Ok(Look::Done(why)),
+        }
+    }
+
+    /// Moves behind a damaged range and makes the error that names it.
+    fn pass(&mut self, damage: Damage, limit: u64) -> ReadError {
+        let first = damage.first.max(self.position);
+        let end = damage.end.min(limit).max(first);
+        self.position = end;
+        Damage { first, end, ..damage }.into()
+    }
+
+    /// Opens the segment that holds the position. `false`: there is none yet.
+    fn locate(&mut self, limit: u64) -> Result<bool, ReadError> {
+        let segments = self.segments()?;
+        let after = segments.partition_point(|segment| segment.base <= self.position);
+        let Some(holds) = after.checked_sub(1).map(|at| segments[at]) else {
+            return match segments.first() {
+                Some(first) => {
+                    self.position = first.base;
+                    Err(ReadError::Trimmed { start: first.base })
+                }
+                None => Ok(false),
+            };
+        };
+        match self.open_segment(holds.base)? {
+            Ok(()) => Ok(true),
+            Err(Missing::Deleted) => self.locate(limit),
+            Err(Missing::Header) => {
+                let next = segments.get(after).map(|segment| segment.base);
+                match next.or((limit != u64::MAX).then_some(limit)) {
+                    None => Ok(false),
+                    Some(end) => {
+                        let (segment, first) = (holds.base, self.position);
+                        let why = Why::SegmentHeader;
+                        let damage = Damage { segment, byte: 0, first, end, why };
+                        Err(self.pass(damage, limit))
+                    }
+                }
+            }
+        }
+    }
+
+    fn open_segment(&mut self, base: u64) -> Result<Result<(), Missing>, ReadError> {
+        let file = match self.storage.open(base, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Err(Missing::Deleted));
+            }
+            Err(error) => return Err(failed("open", Some(base))(error)),
+        };
+        match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
+            Ok(chunk) => {
+                self.open = Some(Open { file, walk: Walk::new(chunk) });
+                Ok(Ok(()))
+            }
+            Err(ChunkError::Version(found)) => Err(ReadError::Version { segment: base, found }),
+            Err(ChunkError::Invalid) => Ok(Err(Missing::Header)),
+        }
+    }
+
+    fn base_time(&self, base: u64) -> Result<Option<i64>, ReadError> {
+        match self.storage.open(base, false) {
+            Ok(file) => {
+                let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
+                Ok(head.ok().map(|chunk| chunk.base_time_ms))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("open", Some(base))(error)),
+        }
+    }
+
+    fn segments(&self) -> Result<Vec<SegmentEntry>, ReadError> {
+        let mut segments = self.storage.list().map_err(failed("list", None))?;
+        segments.sort_by_key(|segment| segment.base);
+        Ok(segments)
+    }
+}
+
+/// Why a segment could not be opened.
+enum Missing {
+    Deleted,
+    Header,
+}
+
+fn failed(action: &'static str, segment: Option<u64>) -> impl FnOnce(io::Error) -> ReadError {
+    move |source| ReadError::Io { action, segment, source }
+}

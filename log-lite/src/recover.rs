@@ -1,0 +1,211 @@
+//! Opening a log: find its end, cut a torn tail, report damage.
+//!
+//! A batch says whether it is the first of its commit, and a commit is only written once the one
+//! before it is synced. So behind damage,
+//! - no whole batch: the tail was torn, and is cut;
+//! - a later commit: what is damaged was durable once. It is reported and left;
+//! - only batches of the same commit: torn if a sector of the damage was never written (it still
+//!   reads as zeros), and cut from there; else reported and left.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::batch::MAX_BODY;
+use crate::chunk::ChunkError;
+use crate::error::{Damage, JournalError};
+use crate::journal::{Active, zero};
+use crate::segment;
+use crate::storage::{SegmentEntry, SegmentFile, Storage};
+use crate::walk::{Met, Walk};
+
+const SECTOR: u64 = 512;
+/// Zeros at the end of a sector that show that it was not written whole.
+const ZERO_RUN: u64 = 16;
+
+/// What opening a log found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Segments in the log.
+    pub segments: usize,
+    /// First offset of the log.
+    pub start: u64,
+    /// The offset that the next record gets.
+    pub end: u64,
+    /// Unacknowledged bytes that a cut commit left at the end, and that were cleared.
+    pub torn: Option<TornTail>,
+    /// What cannot be read in the newest segment. Others are not looked at on opening.
+    pub damage: Vec<Damage>,
+    /// Newest segments without a readable header, kept under another name.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A torn tail that was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// Base offset of the segment.
+    pub segment: u64,
+    /// Where the cut is.
+    pub byte: u64,
+    /// Bytes behind it that were not zero, counted to the last of them.
+    pub bytes: u64,
+}
+
+/// A segment that was taken out of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Base offset that its name said.
+    pub segment: u64,
+    /// Its name now.
+    pub name: String,
+}
+
+pub(crate) struct Recovered<F> {
+    pub(crate) segments: VecDeque<SegmentEntry>,
+    pub(crate) active: Option<Active<F>>,
+    pub(crate) report: Recovery,
+}
+
+pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, JournalError> {
+    let failed = |action, base| move |source| JournalError::io(action, base, source);
+    let mut listed = storage.list().map_err(failed("list", None))?;
+    listed.sort_by_key(|segment| segment.base);
+    let mut recovered = Recovered {
+        segments: listed.into(),
+        active: None,
+        report: Recovery {
+            segments: 0,
+            start: 0,
+            end: 0,
+            torn: None,
+            damage: Vec::new(),
+            set_aside: Vec::new(),
+        },
+    };
+    if let Some(newest) = recovered.segments.back().copied() {
+        let base = newest.base;
+        recovered.report.end = base;
+        let file = storage.open(base, true).map_err(failed("open", Some(base)))?;
+        match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
+            Ok(chunk) => {
+                let scan = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
+                    .map_err(failed("recover", Some(base)))?;
+                let len = file.len().map_err(failed("read", Some(base)))?;
+                recovered.active = Some(Active { file, chunk, pos: scan, len });
+            }
+            Err(ChunkError::Version(found)) => {
+                return Err(JournalError::Version { segment: base, found });
+            }
+            Err(ChunkError::Invalid) => {
+                retire(storage, &file, base, &mut recovered.report)
+                    .map_err(failed("set aside", Some(base)))?;
+                recovered.segments.pop_back();
+            }
+        }
+    }
+    let report = &mut recovered.report;
+    report.segments = recovered.segments.len();
+    report.start = recovered.segments.front().map_or(report.end, |first| first.base);
+    Ok(recovered)
+}
+
+/// A newest segment whose header was never synced holds nothing that was acknowledged; unless its
+/// header was damaged since. So it is only removed where it holds nothing at all.
+fn retire<S: Storage>(
+    storage: &S,
+    file: &S::File,
+    base: u64,
+    report: &mut Recovery,
+) -> io::Result<()> {
+    if last_byte(file, 0)? == 0 {
+        storage.remove(base)?;
+    } else {
+        let name = storage.set_aside(base)?;
+        report.set_aside.push(SetAside { segment: base, name });
+    }
+    storage.sync_dir()
+}
+
+/// Walks the newest segment and makes its end durable; returns where the next batch goes.
+fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) -> io::Result<u64> {
+    let base = walk.chunk().base_offset;
+    let mut last_commit = walk.pos();
+    // Holes that no later commit has vouched for yet, each with the end of its bytes.
+    let mut open: Vec<(Damage, u64)> = Vec::new();
+    let mut end = loop {
+        match walk.next(file, &|_| true, true)? {
+            Met::Batch(batch) if batch.header.starts_commit => {
+                last_commit = batch.at;
+                report.damage.extend(open.drain(..).map(|(damage, _)| damage));
+            }
+            Met::Batch(_) => {}
+            Met::Hole(damage) => open.push((damage, walk.pos())),
+            Met::End { at, .. } => break at,
+        }
+    };
+    report.end = walk.expected();
+    for (damage, until) in open {
+        if was_not_written(file, damage.byte, until)? {
+            report.end = damage.first;
+            end = damage.byte;
+            break;
+        }
+        report.damage.push(damage);
+    }
+    let junk = last_byte(file, end)?;
+    if junk > end {
+        report.torn = Some(TornTail { segment: base, byte: end, bytes: junk - end });
+        zero(file, end, junk)?;
+    }
+    rewrite(file, last_commit.min(end), end)?;
+    file.sync()?;
+    Ok(end)
+}
+
+/// Writes bytes over themselves: after a failed sync the system may hold them in memory as clean
+/// though the disk has them not.
+fn rewrite<F: SegmentFile>(file: &F, mut at: u64, end: u64) -> io::Result<()> {
+    let mut bytes = vec![0; (end - at).min(MAX_BODY as u64) as usize];
+    while at < end {
+        let len = (end - at).min(bytes.len() as u64) as usize;
+        let got = file.read_at(at, &mut bytes[..len])?;
+        if got == 0 {
+            break;
+        }
+        file.write_at(at, &bytes[..got])?;
+        at += got as u64;
+    }
+    Ok(())
+}
+
+/// Whether some sector between the two places ends in zeros, as one does that was not written.
+fn was_not_written<F: SegmentFile>(file: &F, from: u64, until: u64) -> io::Result<bool> {
+    let mut at = from;
+    let mut bytes = [0; SECTOR as usize];
+    while at < until {
+        let end = ((at / SECTOR + 1) * SECTOR).min(until);
+        let len = (end - at) as usize;
+        let got = file.read_at(at, &mut bytes[..len])?;
+        let zeros = bytes[..got].iter().rev().take_while(|byte| **byte == 0).count() as u64;
+        if got == len && zeros >= ZERO_RUN.min(len as u64) {
+            return Ok(true);
+        }
+        at = end;
+    }
+    Ok(false)
+}
+
+/// The place behind the last byte from `from` on that is not zero; `from` where there is none.
+fn last_byte<F: SegmentFile>(file: &F, from: u64) -> io::Result<u64> {
+    let mut bytes = vec![0; 64 << 10];
+    let (mut at, mut last) = (from, from);
+    loop {
+        let got = file.read_at(at, &mut bytes)?;
+        if got == 0 {
+            return Ok(last);
+        }
+        if let Some(place) = bytes[..got].iter().rposition(|byte| *byte != 0) {
+            last = at + place as u64 + 1;
+        }
+        at += got as u64;
+    }
+}

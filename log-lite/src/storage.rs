@@ -1,0 +1,231 @@
+//! Where segments live: the seam between the journal and the disk, and the directory behind it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::JournalError;
+
+/// A segment as a directory lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentEntry {
+    /// Offset of its first record, which is its name.
+    pub base: u64,
+    /// Bytes of the file, zero fill included.
+    pub bytes: u64,
+}
+
+/// What a journal needs of the place where its segments are.
+pub trait Storage {
+    /// An open segment.
+    type File: SegmentFile;
+
+    /// All segments, in any order.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn list(&self) -> io::Result<Vec<SegmentEntry>>;
+
+    /// Makes an empty segment that is not there yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where it is, and those of the place itself.
+    fn create(&self, base: u64) -> io::Result<Self::File>;
+
+    /// Opens a segment, for writing too where `write` says so.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, and those of the place itself.
+    fn open(&self, base: u64, write: bool) -> io::Result<Self::File>;
+
+    /// Removes a segment.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn remove(&self, base: u64) -> io::Result<()>;
+
+    /// Takes a segment out of the log and keeps its bytes under another name, which it returns.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn set_aside(&self, base: u64) -> io::Result<String>;
+
+    /// Makes what was created, removed and renamed durable.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// An open segment.
+pub trait SegmentFile {
+    /// Bytes of the file.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// As [`SegmentFile::len`].
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads at `at` and returns how many bytes there were: fewer than asked only at the end.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `at`.
+    ///
+    /// # Errors
+    /// `StorageFull` where there is no room, and those of the place itself. Some of the bytes may
+    /// have been written.
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything written is durable.
+    ///
+    /// # Errors
+    /// Of the place itself; nothing is then known about what was written since the last sync.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Segments as files `<base offset, 20 digits>.log` of one directory.
+#[derive(Debug)]
+pub struct DirStorage {
+    dir: PathBuf,
+    /// Held as long as the writer lives; readers have none.
+    _lock: Option<File>,
+}
+
+impl DirStorage {
+    /// The directory for the one writer. Creates it where it is missing and locks it.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] while another process writes there; [`JournalError::Io`].
+    pub fn for_writing(dir: &Path) -> Result<Self, JournalError> {
+        let failed = |action| move |source| JournalError::io(action, None, source);
+        std::fs::create_dir_all(dir).map_err(failed("create the directory of"))?;
+        let path = dir.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(failed("open the lock of"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => Err(JournalError::Locked { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(failed("lock")(source)),
+        }
+    }
+
+    /// The directory for a reader, also beside a running writer.
+    pub fn for_reading(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _lock: None }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn path(&self, base: u64) -> PathBuf {
+        self.dir.join(format!("{base:020}.log"))
+    }
+}
+
+impl Storage for DirStorage {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<SegmentEntry>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let Some(base) = entry.file_name().to_str().and_then(parse_name) else { continue };
+            match entry.metadata() {
+                Ok(meta) => found.push(SegmentEntry { base, bytes: meta.len() }),
+                // Retention took it between the listing and the look.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    fn create(&self, base: u64) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).open(self.path(base))
+    }
+
+    fn open(&self, base: u64, write: bool) -> io::Result<File> {
+        OpenOptions::new().read(true).write(write).open(self.path(base))
+    }
+
+    fn remove(&self, base: u64) -> io::Result<()> {
+        std::fs::remove_file(self.path(base))
+    }
+
+    fn set_aside(&self, base: u64) -> io::Result<String> {
+        let free = (0u32..)
+            .map(|n| format!("{base:020}.damaged-{n}"))
+            .find(|name| !self.dir.join(name).exists())
+            .ok_or(io::ErrorKind::AlreadyExists)?;
+        std::fs::rename(self.path(base), self.dir.join(&free))?;
+        Ok(free)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn parse_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".log")?;
+    let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { digits.parse().ok() } else { None }
+}
+
+impl SegmentFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match FileExt::read_at(self, &mut buf[done..], at + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_segments_are_taken_for_segments() {
+        assert_eq!(parse_name("00000000000000000017.log"), Some(17));
+        assert_eq!(parse_name("17.log"), None);
+        assert_eq!(parse_name("+0000000000000000017.log"), None);
+        assert_eq!(parse_name("99999999999999999999.log"), None);
+        assert_eq!(parse_name("lock"), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! The log on NOR flash.
+
+use log_lite::{Ring, RingError, RingRecord, TRIM_MARK_EVERY, crc32c};
+
+use crate::Rng;
+use crate::nor::{Nor, PAGE};
+
+fn mount<const W: usize>(flash: Nor<W>) -> Ring<Nor<W>> {
+    let end = flash.bytes.len() as u32;
+    Ring::mount(flash, 0..end).unwrap()
+}
+
+fn body(n: u64, rng: &mut Rng) -> Vec<u8> {
+    let len = rng.below(60) as usize;
+    let mut body = n.to_le_bytes().to_vec();
+    body.extend((0..len).map(|_| rng.next() as u8));
+    body
+}
+
+fn block(body: &[u8]) -> Vec<u8> {
+    [&crc32c(body).to_le_bytes()[..], body].concat()
+}
+
+fn read_all<const W: usize>(ring: &mut Ring<Nor<W>>) -> Vec<(RingRecord, Vec<u8>)> {
+    let (mut from, mut found) = (ring.start(), Vec::new());
+    let mut buf = [0; PAGE];
+    while let Some(record) = ring.read(from, &mut buf).unwrap() {
+        found.push((record, buf[..record.len].to_vec()));
+        from = record.offset + 1;
+    }
+    found
+}
+
+/// Appends and trims as a seed says; what was acknowledged is in `bodies`, by offset.
+struct Run<const W: usize> {
+    ring: Option<Ring<Nor<W>>>,
+    bodies: Vec<Vec<u8>>,
+    /// What was being appended at the cut.
+    in_flight: Option<Vec<u8>>,
+    trimmed: u64,
+    rng: Rng,
+}
+
+impl<const W: usize> Run<W> {
+    fn new(seed: u64, flash: Nor<W>) -> Self {
+        let ring = Some(mount(flash));
+        Self { ring, bodies: Vec::new(), in_flight: None, trimmed: 0, rng: Rng::new(seed) }
+    }
+
+    fn ring(&mut self) -> &mut Ring<Nor<W>> {
+        self.ring.as_mut().unwrap()
+    }
+
+    /// Whether the power stayed on.
+    fn step(&mut self) -> bool {
+        let n = self.bodies.len() as u64;
+        if self.rng.below(4) == 0 {
+            let before = self.ring().start() + self.rng.below(6);
+            let done = self.ring().trim(before).is_ok();
+            self.trimmed = self.trimmed.max(before.min(n));
+            return done;
+        }
+        let body = body(n, &mut self.rng);
+        match self.ring().append_block((n % 5) as u16, n as i64 * 100, &block(&body)) {
+            Ok(offset) => {
+                assert_eq!(offset, n);
+                self.bodies.push(body);
+                true
+            }
+            Err(RingError::Flash(_)) => {
+                self.in_flight = Some(body);
+                false
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Mounts again after a cut and compares with what was acknowledged.
+    fn check_after_cut(&mut self, start_before: u64) {
+        let mut flash = self.ring.take().unwrap().release();
+        flash.left = None;
+        let ring = mount(flash);
+        let acknowledged = self.bodies.len() as u64;
+        let in_flight = self.in_flight.take();
+        if ring.end() == acknowledged + 1 {
+            self.bodies.push(in_flight.expect("only what was in flight may be there too"));
+        }
+        assert_eq!(ring.end(), self.bodies.len() as u64);
+        assert!(ring.start() + TRIM_MARK_EVERY > start_before.min(self.trimmed));
+        // At most one page was given up in the interrupted step.
+        assert!(ring.start() <= start_before + PAGE as u64 / 14, "{}", ring.start());
+        self.ring = Some(ring);
+        self.check();
+    }
+
+    fn check(&mut self) {
+        let bodies = std::mem::take(&mut self.bodies);
+        let (start, end) = (self.ring().start(), self.ring().end());
+        let found = read_all(self.ring());
+        let offsets: Vec<_> = found.iter().map(|(record, _)| record.offset).collect();
+        assert_eq!(offsets, (start..end).collect::<Vec<_>>());
+        for (record, bytes) in found {
+            assert_eq!(bytes, block(&bodies[record.offset as usize]));
+            assert_eq!(u64::from(record.partition), record.offset % 5);
+            assert_eq!(record.time_ms, record.offset as i64 * 100);
+        }
+        self.bodies = bodies;
+    }
+}
+
+fn cut_at_every_step<const W: usize>(seed: u64, steps: usize) {
+    let mut count = Nor::<W>::new(4);
+    count.left = Some(u64::MAX);
+    let mut run = Run::new(seed, count);
+    for _ in 0..steps {
+        assert!(run.step());
+    }
+    run.check();
+    let all = u64::MAX - run.ring.unwrap().release().left.unwrap();
+    for cut in 1..=all {
+        let mut flash = Nor::<W>::new(4);
+        (flash.left, flash.seed) = (Some(cut), seed ^ cut);
+        let mut run = Run::new(seed, flash);
+        let mut start = 0;
+        while run.step() {
+            start = run.ring().start();
+        }
+        run.check_after_cut(start);
+        // And once more, soon after.
+        let mut flash = run.ring.take().unwrap().release();
+        (flash.left, flash.seed) = (Some(1 + cut % 37), cut);
+        run.ring = Some(mount(flash));
+        let mut start = run.ring().start();
+        run.trimmed = run.trimmed.min(start);
+        while run.step() {
+            start = run.ring().start();
+        }
+        run.check_after_cut(start);
+        for _ in 0..10 {
+            assert!(run.step());
+        }
+        run.check();
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_word_loses_nothing_that_was_appended() {
+    for seed in 1..4 {
+        cut_at_every_step::<1>(seed, 60);
+        cut_at_every_step::<4>(seed, 90);
+        cut_at_every_step::<8>(seed, 90);
+        cut_at_every_step::<32>(seed, 90);
+    }
+}
+
+#[test]
+fn a_batch_takes_at_most_two_writes() {
+    let mut ring = mount(Nor::<4>::new(4));
+    ring.append(0, 0, b"opens the first page").unwrap();
+    for n in 0..12 {
+        let before = ring.flash().writes;
+        ring.append(0, n, &[7; 20][..n as usize + 1]).unwrap();
+        assert!(ring.flash().writes - before <= 2);
+    }
+}
+
+#[test]
+fn a_full_ring_overwrites_the_oldest_and_counts_what_was_not_acknowledged() {
+    let mut ring = mount(Nor::<4>::new(4));
+    for n in 0..200u64 {
+        ring.append(0, 0, &[n as u8; 30]).unwrap();
+    }
+    assert!(ring.start() > 0);
+    assert_eq!(ring.dropped(), ring.start());
+    let (start, dropped) = (ring.start(), ring.dropped());
+    let mut ring = mount(ring.release());
+    assert_eq!((ring.start(), ring.dropped()), (start, dropped));
+    // Acknowledged as a gap, it is not told again after the next reset.
+    ring.trim(start + TRIM_MARK_EVERY).unwrap();
+    let ring = mount(ring.release());
+    assert_eq!((ring.start(), ring.dropped()), (start + TRIM_MARK_EVERY, 0));
+}
+
+#[test]
+fn nothing_is_dropped_while_what_is_overwritten_was_acknowledged() {
+    let mut ring = mount(Nor::<4>::new(4));
+    for n in 0..500u64 {
+        ring.append(0, 0, &[n as u8; 30]).unwrap();
+        ring.trim(n + 1).unwrap();
+        if n % 50 == 0 {
+            ring = mount(ring.release());
+        }
+        assert_eq!(ring.dropped(), 0, "after record {n}");
+        assert!(ring.start() + TRIM_MARK_EVERY > n);
+    }
+}
+
+#[test]
+fn the_pages_wear_alike() {
+    let mut ring = mount(Nor::<4>::new(8));
+    for n in 0..2_000u64 {
+        ring.append(0, 0, &[n as u8; 30]).unwrap();
+        if n % 97 == 0 {
+            ring = mount(ring.release());
+        }
+    }
+    let flash = ring.release();
+    let (least, most) = (flash.erases.iter().min().unwrap(), flash.erases.iter().max().unwrap());
+    assert!(*least > 10 && most - least <= 1, "{:?}", flash.erases);
+}
+
+#[test]
+fn any_flipped_bit_costs_at_most_its_batch_or_with_the_header_its_page() {
+    let mut ring = mount(Nor::<4>::new(4));
+    let mut rng = Rng::new(5);
+    let bodies: Vec<_> = (0..30).map(|n| body(n, &mut rng)).collect();
+    for body in &bodies {
+        ring.append(1, 5, body).unwrap();
+    }
+    let flash = ring.release();
+    for bit in 0..flash.bytes.len() * 8 {
+        let mut bad = flash.clone();
+        bad.bytes[bit / 8] ^= 1 << (bit % 8);
+        let mut ring = mount(bad);
+        let found = read_all(&mut ring);
+        for (record, bytes) in &found {
+            assert_eq!(*bytes, block(&bodies[record.offset as usize]), "bit {bit}");
+        }
+        let in_header = bit / 8 % PAGE < 32;
+        assert!(in_header || found.len() >= bodies.len() - 1, "bit {bit}: {}", found.len());
+        assert!(found.len() >= bodies.len() / 2, "bit {bit}: {}", found.len());
+    }
+}
+
+#[test]
+fn a_block_whose_checksum_is_wrong_is_not_stored() {
+    let mut ring = mount(Nor::<4>::new(4));
+    let mut bytes = block(b"reading");
+    bytes[6] ^= 1;
+    assert!(matches!(ring.append_block(0, 0, &bytes), Err(RingError::Checksum)));
+    assert!(matches!(ring.append_block(0, 0, &bytes[..3]), Err(RingError::Checksum)));
+    assert_eq!(ring.end(), 0);
+}
+
+#[test]
+fn the_largest_body_fits_and_one_byte_more_does_not() {
+    let mut ring = mount(Nor::<8>::new(2));
+    let max = Ring::<Nor<8>>::max_body();
+    assert!(matches!(
+        ring.append(0, 0, &vec![1; max + 1]),
+        Err(RingError::TooLarge { max: m }) if m == max
+    ));
+    for n in 0..5 {
+        assert_eq!(ring.append(u16::MAX, i64::MIN + n, &vec![1; max]).unwrap(), n as u64);
+    }
+    assert_eq!(read_all(&mut ring).len(), 2);
+    let refused = ring.read(4, &mut [0; 10]);
+    assert!(matches!(refused, Err(RingError::Buffer { needed }) if needed == max + 4));
+}
+
+#[test]
+fn a_range_that_is_no_ring_is_refused() {
+    for range in [0..PAGE as u32, 8..2 * PAGE as u32, 0..9 * PAGE as u32, 1024..0] {
+        let refused = Ring::mount(Nor::<4>::new(4), range.clone());
+        assert!(matches!(refused, Err(RingError::Geometry)), "{range:?}");
+    }
+}
