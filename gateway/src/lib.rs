@@ -7,6 +7,7 @@
 
 pub mod catalog;
 pub mod config;
+pub mod forward;
 pub mod http;
 pub mod journal;
 pub mod mqtt;
