@@ -87,12 +87,7 @@ pub(super) struct Head {
 
 impl Batch {
     /// Adds a record, or several rows of one with [`Entry::row`].
-    pub(super) fn entry<'b>(
-        &'b mut self,
-        head: Head,
-        key: &str,
-        topic: Option<&str>,
-    ) -> Entry<'b> {
+    pub(super) fn entry<'b>(&'b mut self, head: Head, key: &str, topic: Option<&str>) -> Entry<'b> {
         let key_start = self.bytes.len();
         self.bytes.extend_from_slice(key.as_bytes());
         let topic_start = self.bytes.len();

@@ -235,7 +235,10 @@ impl Core {
             (_, State::Stopped) => State::Stopped,
             (Outcome::Opened, _) => State::Idle { ended_ms: None },
             (Outcome::Begun, _) => State::Sending { begun_ms: now_ms, records: 0, bytes: 0 },
-            (Outcome::Sent { records, bytes }, State::Sending { begun_ms, records: r, bytes: b }) => {
+            (
+                Outcome::Sent { records, bytes },
+                State::Sending { begun_ms, records: r, bytes: b },
+            ) => {
                 let records = r.saturating_add(*records);
                 State::Sending { begun_ms, records, bytes: b.saturating_add(*bytes) }
             }
@@ -363,9 +366,7 @@ pub(super) fn resume(
         (Some(next), None) => Ok(next),
         (Some(next), Some(mark)) if !upstream.is_truth => Ok(next.max(mark.scanned)),
         (Some(next), Some(mark)) => match next.cmp(&mark.committed) {
-            std::cmp::Ordering::Less => {
-                Err(Halted::WentBack { committed: mark.committed, next })
-            }
+            std::cmp::Ordering::Less => Err(Halted::WentBack { committed: mark.committed, next }),
             std::cmp::Ordering::Equal => Ok(next.max(mark.scanned)),
             std::cmp::Ordering::Greater => Ok(next),
         },
@@ -504,7 +505,8 @@ mod tests {
 
     #[test]
     fn a_route_goes_on_where_upstream_and_journal_agree_and_nowhere_else() {
-        let truth = |next: Option<u64>| RouteStart { next, reach: next.unwrap_or(0), is_truth: true };
+        let truth =
+            |next: Option<u64>| RouteStart { next, reach: next.unwrap_or(0), is_truth: true };
         let mark = |committed, scanned| Some(Mark { committed, scanned, lost: None });
         let from = |start: &RouteStart, mark| resume(start, mark, 5, 100);
         assert_eq!(from(&truth(None), None), Ok(5), "a new route: from the oldest");

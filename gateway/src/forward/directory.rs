@@ -263,9 +263,7 @@ fn line(record: &OutRecord<'_>, out: &mut Vec<u8>) {
 fn value(record: &OutRecord<'_>, out: &mut Vec<u8>) {
     let is_json = match record.kind {
         ValueKind::Json => true,
-        ValueKind::Payload => {
-            serde_json::from_slice::<serde::de::IgnoredAny>(record.value).is_ok()
-        }
+        ValueKind::Payload => serde_json::from_slice::<serde::de::IgnoredAny>(record.value).is_ok(),
         ValueKind::Binary => false,
     };
     if is_json {

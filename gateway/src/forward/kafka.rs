@@ -383,11 +383,8 @@ impl Upstream for Kafka {
     fn commit(&mut self, positions: &[(usize, &Position)], now_ms: i64) -> Result<(), Fault> {
         let session = opened(&mut self.session);
         for (route, position) in positions {
-            let stored = Stored {
-                position: (*position).clone(),
-                boot: self.boot.clone(),
-                time_ms: now_ms,
-            };
+            let stored =
+                Stored { position: (*position).clone(), boot: self.boot.clone(), time_ms: now_ms };
             let value = stored.encode();
             let message = BaseRecord::to(POSITIONS)
                 .key(self.keys[*route].as_bytes())

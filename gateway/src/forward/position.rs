@@ -132,11 +132,7 @@ impl Stored {
         if !ascending || !full || wire.ranges.len() > RANGES_MAX {
             return Err(PositionError::Ranges);
         }
-        Ok(Self {
-            position: Position { ranges: wire.ranges },
-            boot: wire.boot,
-            time_ms: wire.time,
-        })
+        Ok(Self { position: Position { ranges: wire.ranges }, boot: wire.boot, time_ms: wire.time })
     }
 }
 
@@ -150,8 +146,11 @@ mod tests {
 
     #[test]
     fn a_stored_position_keeps_its_bytes() {
-        let stored =
-            Stored { position: Position::up_to(1234), boot: "b".into(), time_ms: 1_763_700_000_000 };
+        let stored = Stored {
+            position: Position::up_to(1234),
+            boot: "b".into(),
+            time_ms: 1_763_700_000_000,
+        };
         let text = r#"{"v":1,"ranges":[[0,1234]],"boot":"b","time":1763700000000}"#;
         assert_eq!(stored.encode(), text);
         assert_eq!(Stored::decode(text.as_bytes()).expect("version 1"), stored);

@@ -1,0 +1,3 @@
+//! Integration tests over real processes.
+
+mod kafka;
