@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod config;
 pub mod exit;
+pub mod forward;
 pub mod http;
 pub mod journal;
 pub mod mqtt;
