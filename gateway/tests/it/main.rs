@@ -1,0 +1,4 @@
+//! The gateway as its users and devices meet it.
+
+mod door;
+mod mqtt;
