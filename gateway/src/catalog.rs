@@ -126,6 +126,20 @@ impl Catalog {
         }))
     }
 
+    /// The highest position that any reader has saved: the journal reached at least this far.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn highest_position(&self) -> Result<u64, CatalogError> {
+        let read = self.database.begin_read().map_err(engine)?;
+        let table = read.open_table(CHECKPOINTS).map_err(engine)?;
+        let mut highest = 0;
+        for entry in table.iter().map_err(engine)? {
+            highest = highest.max(entry.map_err(engine)?.1.value().0);
+        }
+        Ok(highest)
+    }
+
     /// Saves states; all of them or none, synced.
     ///
     /// # Errors
@@ -189,5 +203,8 @@ mod tests {
         let saved = Checkpoint { position: 7, state: vec![1, 2, 3] };
         catalog.save_checkpoints(&[("q", &saved)]).expect("saved");
         assert_eq!(catalog.checkpoint("q").expect("read"), Some(saved));
+        let other = Checkpoint { position: 9, state: Vec::new() };
+        catalog.save_checkpoints(&[("r", &other)]).expect("saved");
+        assert_eq!(catalog.highest_position().expect("read"), 9);
     }
 }

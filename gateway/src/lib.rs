@@ -7,6 +7,8 @@
 
 pub mod catalog;
 pub mod config;
+pub mod exit;
+pub mod forward;
 pub mod http;
 pub mod journal;
 pub mod mqtt;

@@ -11,6 +11,7 @@ use crate::error::{AppendError, JournalError};
 use crate::record;
 use crate::recover::{self, Recovery};
 use crate::segment::{self, HEAD_LEN};
+use crate::stats::{CommitStats, Counters};
 use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
 
 /// Bytes that may wait for a commit.
@@ -35,50 +36,6 @@ impl Default for JournalOptions {
     fn default() -> Self {
         Self { segment_size: 16 << 20, max_size: None, zero_fill_step: 256 << 10 }
     }
-}
-
-/// What one commit did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CommitStats {
-    /// Records made durable.
-    pub records: u64,
-    /// Batches they are in.
-    pub batches: u64,
-    /// Bytes written, zero fill included.
-    pub bytes: u64,
-    /// Writes issued.
-    pub writes: u64,
-    /// File syncs issued.
-    pub syncs: u64,
-    /// The offset after the last durable record.
-    pub end: u64,
-}
-
-/// What a journal did since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Commits that succeeded.
-    pub commits: u64,
-    /// Records made durable.
-    pub records: u64,
-    /// Bytes of keys and values that callers asked to store.
-    pub bytes_asked: u64,
-    /// Bytes given to the disk, headers and zero fill included.
-    pub bytes_issued: u64,
-    /// The part of `bytes_issued` that is zero fill.
-    pub zero_fill_bytes: u64,
-    /// Writes issued.
-    pub writes: u64,
-    /// File syncs issued.
-    pub syncs: u64,
-    /// Directory syncs issued.
-    pub dir_syncs: u64,
-    /// Commits that failed.
-    pub failed_commits: u64,
-    /// Segments created.
-    pub segments_created: u64,
-    /// Segments deleted by retention.
-    pub segments_deleted: u64,
 }
 
 /// Consecutive records of one partition that wait for the commit.
@@ -281,6 +238,21 @@ impl<S: Storage> Journal<S> {
         self.bodies.clear();
         self.asked = 0;
         self.next = self.end;
+    }
+
+    /// Commits, and gives away no offset below `offset` from then on. For an owner that knows of
+    /// positions beyond the end, because what was acknowledged there has been damaged since: new
+    /// records at these offsets would pass for old ones. Readers are told the range is damaged.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`].
+    pub fn advance_to(&mut self, offset: u64) -> Result<(), JournalError> {
+        self.commit()?;
+        if offset > self.end {
+            self.active = None;
+            (self.end, self.next) = (offset, offset);
+        }
+        Ok(())
     }
 
     /// The first offset of the log; [`Journal::end`] where it is empty.

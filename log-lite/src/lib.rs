@@ -22,7 +22,11 @@ mod retention;
 #[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
+mod stats;
+#[cfg(feature = "std")]
 mod storage;
+#[cfg(feature = "std")]
+mod verify;
 #[cfg(feature = "std")]
 mod walk;
 
@@ -34,7 +38,7 @@ pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, ReadError, Why};
 #[cfg(feature = "std")]
-pub use journal::{CommitStats, Counters, Journal, JournalOptions, MAX_PENDING};
+pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]
 pub use reader::{BatchView, Reader};
 #[cfg(feature = "std")]
@@ -44,4 +48,8 @@ pub use recover::{Recovery, SetAside, TornTail};
 #[cfg(feature = "std")]
 pub use retention::Dropped;
 #[cfg(feature = "std")]
+pub use stats::{CommitStats, Counters};
+#[cfg(feature = "std")]
 pub use storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
+#[cfg(feature = "std")]
+pub use verify::{Report, SegmentInfo, verify, verify_storage};

@@ -214,26 +214,32 @@ impl<S: Storage> Reader<S> {
         })
     }
 
-    /// What follows where the open segment seems to have nothing more: the next segment, bytes
-    /// that were written since it was read, damage, or nothing yet.
+    /// What follows where the open segment seems to have nothing more: bytes that were written
+    /// since it was read, the next segment, damage, or nothing yet.
     fn behind_segment(&mut self, limit: u64) -> Result<Look, ReadError> {
-        let open = self.open.as_mut().expect("callers open a segment first");
-        let (base, expected) = (open.walk.chunk().base_offset, open.walk.expected());
-        let byte = open.walk.pos();
+        let walk = &mut self.open.as_mut().expect("callers open a segment first").walk;
+        let (base, expected, byte) = (walk.chunk().base_offset, walk.expected(), walk.pos());
+        walk.refresh();
+        match self.look(false)? {
+            Look::Done(_) => {}
+            other => return Ok(other),
+        }
         if expected > base && self.open_segment(expected)?.is_ok() {
             return Ok(Look::Skipped);
         }
-        self.open.as_mut().expect("still open").walk.refresh();
         let why = match self.look(true)? {
             Look::Done(why) => why,
             other => return Ok(other),
         };
         let first = expected.max(self.position);
-        let reason = why.unwrap_or(Why::Missing);
-        let damage = |end| Damage { segment: base, byte, first, end, why: reason };
-        let next = self.segments()?.into_iter().find(|segment| segment.base > base);
+        let why_lost = why.unwrap_or(Why::Missing);
+        let damage = |end| Damage { segment: base, byte, first, end, why: why_lost };
+        let segments = self.segments()?;
+        let deleted = segments.first().is_some_and(|oldest| oldest.base > base);
+        let next = segments.into_iter().find(|segment| segment.base > base);
         match next {
-            Some(next) if next.base <= first => {
+            // Followed at once, or a range that retention deleted, which is no damage.
+            Some(next) if deleted || next.base <= first => {
                 self.open = None;
                 Ok(Look::Skipped)
             }
@@ -248,6 +254,10 @@ impl<S: Storage> Reader<S> {
         let first = damage.first.max(self.position);
         let end = damage.end.min(limit).max(first);
         self.position = end;
+        if end < damage.end {
+            // The rest of the range is told once the limit allows it.
+            self.open = None;
+        }
         Damage { first, end, ..damage }.into()
     }
 

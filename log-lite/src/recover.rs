@@ -12,9 +12,9 @@ use std::io;
 
 use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
-use crate::error::{Damage, JournalError};
+use crate::error::{Damage, JournalError, Why};
 use crate::journal::{Active, zero};
-use crate::segment;
+use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::walk::{Met, Walk};
 
@@ -37,6 +37,13 @@ pub struct Recovery {
     pub damage: Vec<Damage>,
     /// Newest segments without a readable header, kept under another name.
     pub set_aside: Vec<SetAside>,
+}
+
+impl Recovery {
+    /// Offsets that the log spans: its records, those that are damaged included.
+    pub fn records(&self) -> u64 {
+        self.end - self.start
+    }
 }
 
 /// A torn tail that was cut.
@@ -90,6 +97,7 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
                 let scan = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
+                storage.sync_dir().map_err(failed("sync", None))?;
                 recovered.active = Some(Active { file, chunk, pos: scan, len });
             }
             Err(ChunkError::Version(found)) => {
@@ -108,8 +116,10 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
     Ok(recovered)
 }
 
-/// A newest segment whose header was never synced holds nothing that was acknowledged; unless its
-/// header was damaged since. So it is only removed where it holds nothing at all.
+/// Takes the newest segment out of the log, since its header cannot be read.
+///
+/// If it holds the first batch of a commit, its header was synced once and damaged since: its
+/// offsets are not given away again. Else its creation was cut, and nothing in it acknowledged.
 fn retire<S: Storage>(
     storage: &S,
     file: &S::File,
@@ -118,10 +128,25 @@ fn retire<S: Storage>(
 ) -> io::Result<()> {
     if last_byte(file, 0)? == 0 {
         storage.remove(base)?;
-    } else {
-        let name = storage.set_aside(base)?;
-        report.set_aside.push(SetAside { segment: base, name });
+        return storage.sync_dir();
     }
+    // Times are not known without the header, but offsets are.
+    let mut walk = Walk::new(segment::header(base, 0));
+    let mut was_synced = false;
+    loop {
+        match walk.next(file, &|_| true, true)? {
+            Met::Batch(batch) => was_synced |= batch.header.starts_commit,
+            Met::Hole(_) => {}
+            Met::End { .. } => break,
+        }
+    }
+    if was_synced {
+        let (end, why) = (walk.expected(), Why::SegmentHeader);
+        report.end = end;
+        report.damage.push(Damage { segment: base, byte: 0, first: base, end, why });
+    }
+    let name = storage.set_aside(base)?;
+    report.set_aside.push(SetAside { segment: base, name });
     storage.sync_dir()
 }
 
@@ -156,13 +181,14 @@ fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) 
         report.torn = Some(TornTail { segment: base, byte: end, bytes: junk - end });
         zero(file, end, junk)?;
     }
-    rewrite(file, last_commit.min(end), end)?;
+    let from = last_commit.min(end);
+    rewrite(file, if from == HEAD_LEN as u64 { 0 } else { from }, file.len()?)?;
     file.sync()?;
     Ok(end)
 }
 
-/// Writes bytes over themselves: after a failed sync the system may hold them in memory as clean
-/// though the disk has them not.
+/// Writes the last commit and the zeros behind it over themselves: after a failed sync the system
+/// may hold them in memory as clean though the disk has them not.
 fn rewrite<F: SegmentFile>(file: &F, mut at: u64, end: u64) -> io::Result<()> {
     let mut bytes = vec![0; (end - at).min(MAX_BODY as u64) as usize];
     while at < end {
@@ -195,7 +221,7 @@ fn was_not_written<F: SegmentFile>(file: &F, from: u64, until: u64) -> io::Resul
 }
 
 /// The place behind the last byte from `from` on that is not zero; `from` where there is none.
-fn last_byte<F: SegmentFile>(file: &F, from: u64) -> io::Result<u64> {
+pub(crate) fn last_byte<F: SegmentFile>(file: &F, from: u64) -> io::Result<u64> {
     let mut bytes = vec![0; 64 << 10];
     let (mut at, mut last) = (from, from);
     loop {

@@ -109,14 +109,14 @@ impl DirStorage {
     /// [`JournalError::Locked`] while another process writes there; [`JournalError::Io`].
     pub fn for_writing(dir: &Path) -> Result<Self, JournalError> {
         let failed = |action| move |source| JournalError::io(action, None, source);
-        std::fs::create_dir_all(dir).map_err(failed("create the directory of"))?;
+        create_dir(dir).map_err(failed("create"))?;
         let path = dir.join("lock");
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path)
-            .map_err(failed("open the lock of"))?;
+            .map_err(failed("open the lock in"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(JournalError::Locked { dir: dir.to_owned() }),
@@ -181,6 +181,17 @@ impl Storage for DirStorage {
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Creates a directory and what is missing above it, durably.
+fn create_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    std::fs::create_dir_all(dir)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let here = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(here)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn parse_name(name: &str) -> Option<u64> {

@@ -295,14 +295,11 @@ impl<'a> Checker<'a> {
             Ok(name)
         });
         let topic = self.take("stream.topic", &raw.topic, |topic| TopicPattern::parse(topic));
-        let format = self.take("stream.format", &raw.format, |text| match text.as_str() {
-            "json" => Ok(Format::Json),
-            "blocks" => Ok(Format::Blocks),
-            "bytes" => Ok(Format::Bytes),
-            "cbor" | "text" | "sparkplug-b" => {
-                Err(format!("{text:?} is not there yet; write \"json\", \"blocks\" or \"bytes\""))
-            }
-            _ => Err(format!("{text:?}: write \"json\", \"blocks\" or \"bytes\"")),
+        let format = self.take("stream.format", &raw.format, |text| {
+            let later = matches!(text.as_str(), "cbor" | "text" | "sparkplug-b");
+            let fault = if later { " is not there yet" } else { "" };
+            Format::from_name(text)
+                .ok_or_else(|| format!("{text:?}{fault}: write \"json\", \"blocks\" or \"bytes\""))
         });
         let partitions =
             self.take_or("stream.partitions", raw.partitions.as_ref(), 1, |number| match number {

@@ -2,6 +2,7 @@
 
 mod check;
 mod error;
+mod masked;
 mod raw;
 mod units;
 
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 pub use error::{ConfigError, Problem};
 pub use units::{parse_size, parse_time};
+
+#[cfg(test)]
+mod tests;
 
 use crate::stream::TopicPattern;
 
@@ -103,6 +107,22 @@ pub enum Format {
     Blocks,
     /// Anything.
     Bytes,
+}
+
+impl Format {
+    /// As the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Blocks => "blocks",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// The format of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Json, Self::Blocks, Self::Bytes].into_iter().find(|format| format.name() == name)
+    }
 }
 
 /// The type of a column.

@@ -62,7 +62,7 @@ fn streams(sources: &Sources) -> Value {
         json!({
             "name": stream.name,
             "topic": config.map(|config| config.topic.to_string()),
-            "format": config.map(|config| format!("{:?}", config.format).to_lowercase()),
+            "format": config.map(|config| config.format.name()),
             "partitions": stream.partitions.len(),
             "records": stats.records,
             "bytes": stats.bytes,

@@ -5,32 +5,33 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit};
+use log_lite::Storage;
 use tracing::{error, warn};
 
 use super::tail::Commit;
-use super::{OnDropped, Pending, Shared, lock};
+use super::{Journal, NewRecord, Pending, Shared, lock};
 
 /// After a commit failed for want of room, publishers may try again this much later.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-pub(super) fn spawn(
-    shared: Arc<Shared>,
-    log: log_lite::Journal,
-    on_dropped: OnDropped,
-) -> JoinHandle<()> {
+pub(super) fn spawn<S>(shared: Arc<Shared>, log: log_lite::Journal<S>) -> JoinHandle<()>
+where
+    S: Storage + Send + 'static,
+    S::File: Send,
+{
     std::thread::Builder::new()
         .name("journal".into())
         .spawn(move || {
-            let mut committer = Committer { shared, log, on_dropped, segments: 0 };
+            let mut committer = Committer { journal: Journal { shared }, log, segments: 0 };
             committer.run();
         })
         .expect("a thread can be started at start-up")
 }
 
-struct Committer {
-    shared: Arc<Shared>,
-    log: log_lite::Journal,
-    on_dropped: OnDropped,
+struct Committer<S: Storage> {
+    journal: Journal,
+    log: log_lite::Journal<S>,
     segments: u64,
 }
 
@@ -60,7 +61,7 @@ struct Taken {
     closed: bool,
 }
 
-impl Committer {
+impl<S: Storage> Committer<S> {
     fn run(&mut self) {
         self.note();
         loop {
@@ -77,10 +78,14 @@ impl Committer {
 
     /// Waits for records and takes all of them: the next batch gathers while this one is written.
     fn take(&self) -> Taken {
-        let mut pending = lock(&self.shared.pending);
+        let mut pending = lock(&self.journal.shared.pending);
         while pending.records.is_empty() && pending.closed.is_none() {
-            pending =
-                self.shared.work.wait(pending).unwrap_or_else(std::sync::PoisonError::into_inner);
+            pending = self
+                .journal
+                .shared
+                .work
+                .wait(pending)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         let bytes = Bytes::from(std::mem::take(&mut pending.bytes));
         let records: Arc<[_]> = std::mem::take(&mut pending.records).into();
@@ -96,11 +101,11 @@ impl Committer {
         let more = match result {
             Ok(()) => {
                 let count = commit.records.len() as u64;
-                lock(&self.shared.tail).push(commit);
+                lock(&self.journal.shared.tail).push(commit);
                 let end = self.log.end();
-                self.shared.durable.send_modify(|durable| durable.end = end);
+                self.journal.shared.durable.send_modify(|durable| durable.end = end);
                 self.note();
-                let mut stats = lock(&self.shared.stats);
+                let mut stats = lock(&self.journal.shared.stats);
                 stats.commits += 1;
                 stats.records += count;
                 drop(stats);
@@ -109,8 +114,8 @@ impl Committer {
             }
             Err(problem) => self.fail(&problem),
         };
-        lock(&self.shared.pending).committing = 0;
-        self.shared.room.notify_waiters();
+        lock(&self.journal.shared.pending).committing = 0;
+        self.journal.shared.room.notify_waiters();
         more
     }
 
@@ -131,14 +136,14 @@ impl Committer {
         self.log.discard();
         let end = self.log.end();
         let generation = {
-            let mut pending = lock(&self.shared.pending);
+            let mut pending = lock(&self.journal.shared.pending);
             let generation = pending.generation + 1;
             *pending =
                 Pending { first: end, generation, closed: pending.closed, ..Pending::default() };
             generation
         };
-        lock(&self.shared.stats).last_error = Some(problem.to_string());
-        self.shared.durable.send_modify(|durable| durable.generation = generation);
+        lock(&self.journal.shared.stats).last_error = Some(problem.to_string());
+        self.journal.shared.durable.send_modify(|durable| durable.generation = generation);
         if problem.is_final() {
             self.close("the disk failed; the gateway has to be restarted");
             return false;
@@ -148,9 +153,9 @@ impl Committer {
     }
 
     fn close(&self, why: &'static str) {
-        lock(&self.shared.pending).closed = Some(why);
-        self.shared.durable.send_modify(|durable| durable.closed = true);
-        self.shared.room.notify_waiters();
+        lock(&self.journal.shared.pending).closed = Some(why);
+        self.journal.shared.durable.send_modify(|durable| durable.closed = true);
+        self.journal.shared.room.notify_waiters();
     }
 
     /// Retention runs when a segment was added, never while records wait for nothing.
@@ -160,13 +165,12 @@ impl Committer {
             return;
         }
         self.segments = segments;
-        let keep = lock(&self.shared.keep).values().copied().min();
+        let keep = lock(&self.journal.shared.keep).values().copied().min();
         self.log.set_keep(keep.unwrap_or(u64::MAX));
         match self.log.enforce_retention() {
             Ok(dropped) => {
                 for range in dropped.iter().filter(|range| range.past_keep) {
-                    lock(&self.shared.stats).dropped_past_keep += range.end - range.first;
-                    (self.on_dropped)(range);
+                    self.note_gap(range);
                 }
             }
             Err(problem) => warn!(%problem, "retention could not delete the oldest segment"),
@@ -174,8 +178,35 @@ impl Committer {
         self.note();
     }
 
+    /// What was deleted before every reader that keeps had it becomes a gap record in each
+    /// partition that lost something.
+    fn note_gap(&self, range: &log_lite::Dropped) {
+        warn!(range.first, range.end, "retention deleted records that were not forwarded yet");
+        for (partition, count) in &range.counts {
+            lock(&self.journal.shared.stats).dropped_past_keep += count;
+            let envelope = Envelope::Gap(Gap {
+                cause: GapCause::Retention,
+                source: "",
+                unit: GapUnit::Offsets,
+                first: range.first,
+                last: range.end.saturating_sub(1),
+                count: Some(*count),
+                boot_epoch: 0,
+            });
+            let record = NewRecord {
+                partition: *partition,
+                time_ms: jiff::Timestamp::now().as_millisecond(),
+                key: "",
+                envelope: &envelope,
+            };
+            if let Err(problem) = self.journal.append(&record) {
+                warn!(%problem, "a gap record was not stored");
+            }
+        }
+    }
+
     fn note(&self) {
-        let mut stats = lock(&self.shared.stats);
+        let mut stats = lock(&self.journal.shared.stats);
         stats.start = self.log.start();
         stats.counters = *self.log.stats();
         stats.bytes = self.log.size();

@@ -6,6 +6,7 @@
 //! durable. Readers ([`Reader`]) see durable records only, the newest from memory.
 
 mod committer;
+mod metrics;
 mod reader;
 mod tail;
 
@@ -19,6 +20,7 @@ use headwater_shared::envelope::{Envelope, EnvelopeError};
 use tokio::sync::{Notify, watch};
 
 pub use log_lite::{Counters, JournalError, JournalOptions, Recovery};
+pub use metrics::register;
 pub use reader::{ReadError, Reader};
 
 use tail::Tail;
@@ -148,9 +150,6 @@ pub struct JournalStats {
     pub bytes: u64,
 }
 
-/// Told of what retention deleted past a kept position.
-pub type OnDropped = Box<dyn Fn(&log_lite::Dropped) + Send>;
-
 /// A handle; clones share the journal.
 #[derive(Clone)]
 pub struct Journal {
@@ -192,12 +191,18 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`] where the disk cannot be read, or another process holds the directory.
-    pub fn open(
-        dir: &Path,
-        options: JournalOptions,
-        on_dropped: OnDropped,
-    ) -> Result<(Self, Recovery), JournalError> {
+    pub fn open(dir: &Path, options: JournalOptions) -> Result<(Self, Recovery), JournalError> {
         let (log, recovery) = log_lite::Journal::open_dir(dir, options)?;
+        Ok((Self::on(log, dir), recovery))
+    }
+
+    /// Starts the committer of `log`, whose segments are in `dir`: there readers find what is no
+    /// longer in memory.
+    pub fn on<S>(log: log_lite::Journal<S>, dir: &Path) -> Self
+    where
+        S: log_lite::Storage + Send + 'static,
+        S::File: Send,
+    {
         let end = log.end();
         let durable = Durable { end, generation: 0, closed: false };
         let shared = Arc::new(Shared {
@@ -215,9 +220,9 @@ impl Journal {
             keep: Mutex::new(BTreeMap::new()),
             thread: Mutex::new(None),
         });
-        let thread = committer::spawn(Arc::clone(&shared), log, on_dropped);
+        let thread = committer::spawn(Arc::clone(&shared), log);
         *lock(&shared.thread) = Some(thread);
-        Ok((Self { shared }, recovery))
+        Self { shared }
     }
 
     /// Appends a record. It has its offset now and is on disk once [`Journal::watch`] covers it.

@@ -11,6 +11,8 @@ use crate::stream::Value;
 pub struct Sample {
     /// Event time, ms since 1970.
     pub time_ms: i64,
+    /// Which start of the node.
+    pub boot_epoch: u32,
     /// Number of the row in its boot epoch.
     pub sample: u32,
     /// The channels, by name.
@@ -51,6 +53,7 @@ pub(super) fn samples(
         let values = names.iter().zip(values).zip(header.scales());
         samples.push(Sample {
             time_ms: time_ms.saturating_add(row_ms.wrapping_sub(first_ms).cast_signed()),
+            boot_epoch: header.boot_epoch,
             sample: number,
             values: values
                 .map(|((name, mantissa), scale)| {

@@ -1,19 +1,20 @@
 //! Windowed queries over streams.
-use crate::config::StreamConfig;
-/// A parsed and checked statement.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    name: String,
-}
-impl Plan {
-    /// Parses `CREATE STREAM name AS SELECT ...`.
-    /// # Errors
-    /// A text with what is wrong and what to write.
-    pub fn parse(_sql: &str, _streams: &[StreamConfig]) -> Result<Self, String> {
-        Ok(Self { name: "q".into() })
-    }
-    /// The query, which is also the name of its stream.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
+//!
+//! [`Plan`] is a checked statement. Its rows go through a pure engine (expressions, windows,
+//! watermarks) whose state is saved in the catalog; [`QueryRunner`] follows the journal, writes what
+//! the engine says and sees to it that a crash neither loses nor doubles a row.
+
+mod engine;
+mod expr;
+mod follow;
+mod ledger;
+mod number;
+mod plan;
+mod run;
+mod sql;
+mod status;
+mod window;
+
+pub use plan::Plan;
+pub use run::{QueryHandle, QueryRunner};
+pub use status::{QueryLabel, QueryMetrics, QueryStatus};

@@ -1,7 +1,7 @@
 //! From records back to columns.
 //!
 //! One record is one row, but a node's series block, which is as many rows as it has samples; each
-//! channel is a column.
+//! channel is a column, beside `boot_epoch` and `sample`, which number it at its node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,6 +180,8 @@ impl Rows {
         let samples = self.nodes.samples(publish.topic, record.time_ms, publish.payload)?;
         let rows = samples.into_iter().zip(0..).map(|(sample, index)| {
             let mut columns = captured.clone();
+            columns.insert("boot_epoch".into(), Value::Integer(sample.boot_epoch.into()));
+            columns.insert("sample".into(), Value::Integer(sample.sample.into()));
             for (name, value) in sample.values {
                 columns.insert(name, Value::Decimal(value));
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, Format, StreamConfig};
-use crate::stream::TopicPattern;
+use crate::stream::{Manifest, TopicPattern};
 
 /// The stream of messages whose topic belongs to no other.
 pub const MQTT_STREAM: &str = "mqtt";
@@ -88,6 +88,32 @@ impl Streams {
         Ok(Self { streams, order, numbers })
     }
 
+    /// The table of a data directory whose gateway may be running, from its manifest.
+    pub fn from_manifest(manifest: Manifest) -> Self {
+        let mut streams: BTreeMap<String, Stream> = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
+        for (name, partition, number) in manifest.partitions {
+            let stream = streams.entry(name.clone()).or_insert_with(|| Stream {
+                config: manifest.streams.get(&name).and_then(|saved| saved.config(&name)),
+                name: name.clone(),
+                partitions: Vec::new(),
+            });
+            stream.partitions.push(number);
+            numbers.insert(number, PartitionRef { stream: name, partition });
+        }
+        Self { streams, order: Vec::new(), numbers }
+    }
+
+    /// What a reader of the data directory has to know.
+    pub fn manifest(&self) -> Manifest {
+        Manifest::new(
+            self.numbers
+                .iter()
+                .map(|(number, place)| (place.stream.clone(), place.partition, *number)),
+            self.streams.values().filter_map(|stream| stream.config.as_ref()),
+        )
+    }
+
     /// The stream that takes messages on `topic`.
     pub fn route(&self, topic: &str) -> &Stream {
         let matching = self.order.iter().find_map(|name| {
@@ -95,7 +121,7 @@ impl Streams {
             let config = stream.config.as_ref()?;
             config.topic.matches(topic).then_some(stream)
         });
-        matching.unwrap_or_else(|| &self.streams[MQTT_STREAM])
+        matching.unwrap_or_else(|| self.streams.get(MQTT_STREAM).expect("every table has it"))
     }
 
     /// A stream by its name.

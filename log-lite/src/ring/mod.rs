@@ -5,9 +5,9 @@
 //! be programmed next, and the ring wears all pages alike. What is acknowledged is remembered by
 //! trim marks among the batches; one is written at the latest when a page is full.
 
+mod error;
 mod pages;
 
-use core::fmt;
 use core::ops::Range;
 
 use embedded_storage::nor_flash::NorFlash;
@@ -16,6 +16,7 @@ use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER};
 use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::crc::crc32c;
 use crate::varint;
+pub use error::RingError;
 use pages::{ERASED, Entry, PAD, Pages};
 
 /// The largest write size of flash that a ring works on.
@@ -27,45 +28,6 @@ pub const TRIM_MARK_EVERY: u64 = 16;
 const MARK_ROOM: u32 = 24;
 /// Header, fill before it, and the part of the body that shares its last flash word.
 const FIRST_WRITE: usize = MAX_BATCH_HEADER + 2 * (MAX_WRITE_SIZE - 1);
-
-/// What can go wrong on a ring. `E` is the flash's error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RingError<E> {
-    /// The flash failed. What an append may have written is never programmed again.
-    Flash(E),
-    /// The range is not two or more whole pages of this flash, or its word and page sizes are out
-    /// of bounds.
-    Geometry,
-    /// The flash holds a log of another format version: erase it, or run the firmware that wrote it.
-    Version(u8),
-    /// The body does not fit into a page.
-    TooLarge {
-        /// Bytes that a body may have.
-        max: usize,
-    },
-    /// A block's checksum does not match its body; it was not stored.
-    Checksum,
-    /// The buffer is too small for the record; nothing was read.
-    Buffer {
-        /// Bytes that the record needs.
-        needed: usize,
-    },
-}
-
-impl<E: fmt::Debug> fmt::Display for RingError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flash(error) => write!(f, "the flash failed: {error:?}"),
-            Self::Geometry => f.write_str("the range is not two or more whole pages of this flash"),
-            Self::Version(found) => write!(f, "the flash holds format version {found}; erase it"),
-            Self::TooLarge { max } => write!(f, "the body is larger than {max} bytes"),
-            Self::Checksum => f.write_str("the block's checksum does not match its body"),
-            Self::Buffer { needed } => write!(f, "the buffer needs {needed} bytes"),
-        }
-    }
-}
-
-impl<E: fmt::Debug> core::error::Error for RingError<E> {}
 
 /// A record as [`Ring::read`] found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,14 +303,34 @@ impl<F: NorFlash> Ring<F> {
             time_ms,
             body_crc: crc,
         };
-        if !self.program(&header, body, Self::mark_room())? {
+        if !self.program_whole(&header, body)? {
             self.open_page(time_ms)?;
-            if !self.program(&header, body, Self::mark_room())? {
+            if !self.program_whole(&header, body)? {
                 return Err(RingError::TooLarge { max });
             }
         }
         self.end = offset + 1;
         Ok(offset)
+    }
+
+    /// Programs a batch of records. A write that failed and stored all the same is no failure:
+    /// the offset must not be given away again while the flash holds a whole record of it.
+    fn program_whole(
+        &mut self,
+        header: &BatchHeader,
+        body: &[u8],
+    ) -> Result<bool, RingError<F::Error>> {
+        let before = self.head;
+        let result = self.program(header, body, Self::mark_room());
+        if result.is_err()
+            && let Some(Head { page, chunk, pos }) = before
+            && let Ok(Some(entry)) = self.pages.entry(&chunk, page, pos, Pages::<F>::SIZE)
+            && entry.whole
+            && entry.header == *header
+        {
+            return Ok(true);
+        }
+        result
     }
 
     /// Programs a batch so that it ends with a flash word, in at most two writes. `false`: the
@@ -435,6 +417,10 @@ impl<F: NorFlash> Ring<F> {
             (self.tail, self.tail_base) = (page, base_offset);
         }
         self.head = Some(Head { page, chunk, pos: ChunkHeader::LEN as u32 });
+        if self.trimmed > self.marked {
+            // The page before had a torn write where its last mark belongs.
+            self.write_mark(Self::mark_room())?;
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The file journal and its reader on a real directory.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use log_lite::{AppendError, Journal, JournalError, JournalOptions, ReadError, Reader};
 
@@ -209,4 +210,71 @@ fn what_was_discarded_is_not_stored_and_its_offsets_are_given_away_again() {
     journal.commit().unwrap();
     let rows = rows(&mut Reader::open_dir(dir.path()).unwrap(), journal.end());
     assert_eq!(rows[0].4, b"stays");
+}
+
+#[test]
+fn a_reader_whose_segment_is_deleted_reads_it_to_its_end_and_is_then_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { max_size: Some(2 * 1024), ..options(1024) };
+    let mut journal = Journal::open_dir(dir.path(), options).unwrap().0;
+    fill(&mut journal, 5);
+    let mut reader = Reader::open_dir(dir.path()).unwrap();
+    assert_eq!(reader.next(journal.end()).unwrap().unwrap().first(), 0);
+    fill(&mut journal, 200);
+    let first_end = journal.segments().nth(1).unwrap().base;
+    journal.enforce_retention().unwrap();
+    let start = journal.start();
+    assert!(start > first_end);
+    let mut next = 1;
+    let told = loop {
+        match reader.next(journal.end()) {
+            Ok(Some(batch)) => next = batch.end(),
+            Ok(None) => panic!("the end, though {next} is not it"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(next, first_end);
+    assert!(matches!(told, ReadError::Trimmed { start: s } if s == start), "{told}");
+    assert_eq!(rows(&mut reader, journal.end()).len() as u64, journal.end() - start);
+}
+
+#[test]
+fn readers_in_other_threads_follow_a_live_journal_through_retention() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { max_size: Some(64 * 1024), ..options(8192) };
+    let mut journal = Journal::open_dir(dir.path(), options).unwrap().0;
+    let end = AtomicU64::new(0);
+    const RECORDS: u64 = 20_000;
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                let mut reader = Reader::open_dir(dir.path()).unwrap();
+                reader.seek(0);
+                while reader.position() < RECORDS {
+                    let position = reader.position();
+                    match reader.next(end.load(Ordering::Acquire)) {
+                        Ok(Some(batch)) => {
+                            assert_eq!(batch.first(), position);
+                            for r in batch.records() {
+                                assert_eq!(r.value, r.offset.to_le_bytes());
+                            }
+                        }
+                        Ok(None) => std::thread::yield_now(),
+                        Err(ReadError::Trimmed { start }) => assert!(start > position),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        while journal.end() < RECORDS {
+            for _ in 0..RECORDS / 100 {
+                let n = journal.next_offset();
+                journal.append((n / 3 % 4) as u16, 0, b"", &n.to_le_bytes()).unwrap();
+            }
+            journal.commit().unwrap();
+            end.store(journal.end(), Ordering::Release);
+            journal.enforce_retention().unwrap();
+        }
+    });
+    assert!(journal.start() > 0);
 }

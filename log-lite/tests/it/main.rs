@@ -1,9 +1,14 @@
 //! The crate from outside.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod crash;
+mod damage;
+mod faults;
+mod frozen;
 mod journal;
 mod nor;
 mod ring;
+mod sim;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);

@@ -1,6 +1,8 @@
 //! The log on NOR flash.
 
 use log_lite::{Ring, RingError, RingRecord, TRIM_MARK_EVERY, crc32c};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use crate::Rng;
 use crate::nor::{Nor, PAGE};
@@ -77,7 +79,9 @@ impl<const W: usize> Run<W> {
 
     /// Mounts again after a cut and compares with what was acknowledged.
     fn check_after_cut(&mut self, start_before: u64) {
-        let mut flash = self.ring.take().unwrap().release();
+        let ring = self.ring.take().unwrap();
+        let dropped_before = ring.dropped();
+        let mut flash = ring.release();
         flash.left = None;
         let ring = mount(flash);
         let acknowledged = self.bodies.len() as u64;
@@ -87,6 +91,8 @@ impl<const W: usize> Run<W> {
         }
         assert_eq!(ring.end(), self.bodies.len() as u64);
         assert!(ring.start() + TRIM_MARK_EVERY > start_before.min(self.trimmed));
+        // What was acknowledged is not called dropped.
+        assert!(ring.dropped() <= dropped_before + ring.start().saturating_sub(start_before));
         // At most one page was given up in the interrupted step.
         assert!(ring.start() <= start_before + PAGE as u64 / 14, "{}", ring.start());
         self.ring = Some(ring);
@@ -260,8 +266,62 @@ fn the_largest_body_fits_and_one_byte_more_does_not() {
 
 #[test]
 fn a_range_that_is_no_ring_is_refused() {
-    for range in [0..PAGE as u32, 8..2 * PAGE as u32, 0..9 * PAGE as u32, 1024..0] {
+    let backwards = std::ops::Range { start: 1024, end: 0 };
+    for range in [0..PAGE as u32, 8..2 * PAGE as u32, 0..9 * PAGE as u32, backwards] {
         let refused = Ring::mount(Nor::<4>::new(4), range.clone());
         assert!(matches!(refused, Err(RingError::Geometry)), "{range:?}");
+    }
+}
+
+#[test]
+fn a_write_that_fails_though_it_stored_does_not_give_its_offset_away_twice() {
+    for lies_in in 1..40 {
+        let mut flash = Nor::<4>::new(4);
+        flash.lies_in = Some(lies_in);
+        let mut ring = mount(flash);
+        let mut stored = Vec::new();
+        for n in 0..20u8 {
+            if let Ok(offset) = ring.append(0, 0, &[n; 20]) {
+                assert_eq!(offset, stored.len() as u64);
+                stored.push([n; 20]);
+            }
+        }
+        let found = read_all(&mut ring);
+        assert_eq!(found.len(), stored.len());
+        for (record, bytes) in found {
+            assert_eq!(bytes[4..], stored[record.offset as usize]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_damage_makes_a_ring_give_a_wrong_record_or_stop_working(
+        places in vec((0..4 * PAGE, vec(any::<u8>(), 1..80)), 1..8),
+    ) {
+        let mut ring = mount(Nor::<4>::new(4));
+        let mut rng = Rng::new(9);
+        let bodies: Vec<_> = (0..40).map(|n| body(n, &mut rng)).collect();
+        for body in &bodies {
+            ring.append(1, 5, body).unwrap();
+        }
+        ring.trim(20).unwrap();
+        let mut flash = ring.release();
+        for (at, bytes) in places {
+            let end = (at + bytes.len()).min(flash.bytes.len());
+            flash.bytes[at..end].copy_from_slice(&bytes[..end - at]);
+        }
+        flash.forget_wear();
+        let mut ring = mount(flash);
+        for (record, bytes) in read_all(&mut ring) {
+            prop_assert_eq!(bytes, block(&bodies[record.offset as usize]));
+        }
+        let end = ring.end();
+        for n in 0..40 {
+            prop_assert_eq!(ring.append(2, 5, &[n; 40]).unwrap(), end + u64::from(n));
+        }
+        let found = read_all(&mut ring);
+        prop_assert_eq!(found.last().map(|(record, _)| record.offset), Some(end + 39));
     }
 }

@@ -1,0 +1,75 @@
+//! The configuration as the API shows it.
+
+use serde_json::{Value as Json, json};
+
+use super::{Config, UpstreamConfig};
+
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// Client properties whose value is a secret, by a part of their name.
+const SECRET: [&str; 4] = ["password", "secret", "key.pem", "token"];
+
+impl Config {
+    /// The configuration as JSON, with secrets masked.
+    pub fn masked(&self) -> Json {
+        let streams = self.streams.iter().map(|stream| {
+            json!({
+                "name": stream.name,
+                "topic": stream.topic.to_string(),
+                "key": stream.key,
+                "format": stream.format.name(),
+                "time": stream.time,
+                "partitions": stream.partitions,
+                "lateness_ms": millis(stream.lateness),
+                "idle_ms": millis(stream.idle),
+            })
+        });
+        let users =
+            self.mqtt.users.iter().map(|user| json!({ "name": user.name, "password": MASK }));
+        let upstreams =
+            self.upstreams.iter().map(|(name, upstream)| (name.clone(), masked(upstream)));
+        let routes = self.routes.iter().map(|route| {
+            json!({
+                "stream": route.stream,
+                "upstream": route.upstream,
+                "topic": route.topic,
+                "format": format!("{:?}", route.format).to_lowercase(),
+                "priority": route.priority,
+            })
+        });
+        json!({
+            "gateway": { "id": self.id, "data_dir": self.data_dir },
+            "mqtt": {
+                "listen": self.mqtt.listen,
+                "max_connections": self.mqtt.max_connections,
+                "max_packet_bytes": self.mqtt.max_packet_bytes,
+            },
+            "user": users.collect::<Vec<_>>(),
+            "http": { "listen": self.http.listen, "token": self.http.token.as_ref().map(|_| MASK) },
+            "log": { "segment_bytes": self.log.segment_bytes, "max_bytes": self.log.max_bytes },
+            "stream": streams.collect::<Vec<_>>(),
+            "query": self.queries.iter().map(|query| &query.sql).collect::<Vec<_>>(),
+            "upstream": upstreams.collect::<serde_json::Map<_, _>>(),
+            "route": routes.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn masked(upstream: &UpstreamConfig) -> Json {
+    match upstream {
+        UpstreamConfig::Kafka { brokers, properties } => {
+            let shown = properties.iter().map(|(name, value)| {
+                let secret = SECRET.iter().any(|part| name.contains(part));
+                (name.clone(), json!(if secret { MASK } else { value }))
+            });
+            let properties: serde_json::Map<_, _> = shown.collect();
+            json!({ "kind": "kafka", "brokers": brokers, "properties": properties })
+        }
+        UpstreamConfig::Directory { path } => json!({ "kind": "directory", "path": path }),
+    }
+}

@@ -1,0 +1,89 @@
+use super::*;
+
+const GOOD: &str = r#"
+[gateway]
+id = "greenhouse-1"
+data_dir = "data"
+
+[mqtt]
+listen = "127.0.0.1:0"
+max_packet_size = "256 KiB"
+
+[[stream]]
+name = "climate"
+topic = "sensors/{device}/climate"
+key = "device"
+format = "json"
+time = "ts"
+partitions = 4
+columns = { temperature = "double" }
+
+[upstream.files]
+kind = "directory"
+path = "out"
+
+[[route]]
+stream = "climate"
+upstream = "files"
+topic = "plant.climate"
+"#;
+
+fn problems(text: &str) -> Vec<Problem> {
+    match Config::parse("headwater.toml", text) {
+        Err(ConfigError::Invalid(problems)) => problems,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_good_configuration_is_read_with_its_defaults() {
+    let config = Config::parse("headwater.toml", GOOD).expect("it is good");
+    assert_eq!(config.streams[0].partitions, 4);
+    assert_eq!(config.mqtt.max_packet_bytes, 256 << 10);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.routes[0].format, RouteFormat::Json);
+}
+
+/// What is written for what, the line the message must name, the key, and words of the message.
+#[test]
+fn each_fault_names_line_key_fault_and_remedy() {
+    for (from, to, line, key, words) in [
+        ("[mqtt]", "[mqtt]\nport = 1", 7, "mqtt", "unknown field `port`"),
+        ("\"127.0.0.1:0\"", "\"localhost\"", 7, "mqtt.listen", "0.0.0.0:1883"),
+        ("\"256 KiB\"", "\"256 kib\"", 8, "mqtt.max_packet_size", "KiB, MiB"),
+        ("partitions = 4", "partitions = 0", 16, "stream.partitions", "1 to 64"),
+        ("format = \"json\"", "format = \"xml\"", 14, "stream.format", "\"json\""),
+        ("format = \"json\"", "format = \"cbor\"", 14, "stream.format", "not there yet"),
+        ("key = \"device\"", "key = 7", 13, "stream[0].key", "expected a string"),
+        ("upstream = \"files\"", "upstream = \"kafka\"", 25, "route.upstream", "[upstream.kafka]"),
+        ("stream = \"climate\"", "stream = \"clima\"", 24, "route.stream", "climate, mqtt"),
+        ("\"double\"", "\"number\"", 17, "stream.columns.temperature", "\"double\""),
+        ("id = \"greenhouse-1\"", "id = \"a b\"", 3, "gateway.id", "1 to 64"),
+        ("id = \"greenhouse-1\"", "id = ", 3, "(syntax)", ""),
+        ("{device}", "{device", 12, "stream.topic", "{name}"),
+    ] {
+        assert!(GOOD.contains(from), "{from}");
+        let found = problems(&GOOD.replace(from, to));
+        let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(
+            found.iter().any(|p| p.line == line && p.key == key && p.fault.contains(words)),
+            "{to}: wanted line {line}, key {key}, {words:?}, got:\n{text}"
+        );
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let text = GOOD.replace("partitions = 4", "partitions = 0").replace("256 KiB", "1 GiB");
+    let found = problems(&text);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_page_beyond_loopback_needs_a_token() {
+    let text = format!("{GOOD}\n[http]\nlisten = \"0.0.0.0:80\"\n");
+    assert!(problems(&text)[0].fault.contains("token"));
+    let text = format!("{GOOD}\n[http]\nlisten = \"0.0.0.0:80\"\ntoken = \"t0p\"\n");
+    let config = Config::parse("c", &text).expect("it has a token");
+    assert!(!config.masked().to_string().contains("t0p"), "a secret is masked");
+}

@@ -1,0 +1,578 @@
+//! The shell around a query: follows the journal, writes what the query says, saves its state.
+//!
+//! An output is written when its input was read, and a checkpoint is saved when all outputs of the
+//! input before it are on disk. So what stands in the journal behind a checkpoint is all that a
+//! replay from there can double, and [`Ledger`](super::ledger::Ledger) leaves that out. When a commit
+//! fails, outputs on their way are gone: the query then goes back to its checkpoint, as after a crash.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Output, Tick};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::follow::{Follow, Input, Restored, Write};
+use super::ledger::Lane;
+use super::plan::{Parts, Plan};
+use super::status::{QueryLabel, QueryMetrics, QueryStatus, SharedStatus};
+use crate::catalog::{Catalog, CatalogError, Checkpoint};
+use crate::journal::{
+    AppendError, Journal, NewRecord, ReadError, Reader, Record, SYSTEM_PARTITION, Ticket,
+};
+use crate::stream::{Rows, Streams};
+
+/// Bytes of records that are taken at a time.
+const READ_BYTES: usize = 64 << 10;
+/// How often the state is saved while records come in.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is saved where it is larger than [`LARGE_STATE_BYTES`], which spares the disk.
+const SAVE_LARGE_EVERY: Duration = Duration::from_secs(60);
+const LARGE_STATE_BYTES: usize = 1 << 20;
+/// Ticks come no closer than this.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// What has to be searched for among more than [`FEW_SOURCES`] is shown anew this often.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+const FEW_SOURCES: usize = 500;
+/// After a fault of the disk it is tried again this much later.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A handle on a running query's status.
+#[derive(Clone)]
+pub struct QueryHandle {
+    status: Arc<SharedStatus>,
+    journal: Journal,
+}
+
+impl QueryHandle {
+    /// How the query stands now.
+    pub fn status(&self) -> QueryStatus {
+        let mut status = self.status.get();
+        status.lag = self.journal.durable().end.saturating_sub(status.position);
+        status
+    }
+}
+
+/// Runs one query.
+pub struct QueryRunner {
+    plan: Arc<Parts>,
+    journal: Journal,
+    catalog: Arc<Catalog>,
+    rows: Rows,
+    metrics: QueryMetrics,
+    label: QueryLabel,
+    status: Arc<SharedStatus>,
+    /// Partitions of the stream that is read, ascending.
+    inputs: Vec<u16>,
+    windows: u16,
+    late: u16,
+    late_name: String,
+    /// The last append that is not known to be on disk.
+    pending: Option<Ticket>,
+}
+
+/// Why following ended.
+enum End {
+    /// Shut down, or the journal takes no more.
+    Done,
+    /// Outputs were lost by a failed commit: go back to the checkpoint.
+    Again,
+}
+
+/// What a run holds while it follows.
+struct Following {
+    follow: Follow,
+    reader: Reader,
+    writes: Vec<Write>,
+    started: Instant,
+    saved: Instant,
+    saved_position: u64,
+    state_bytes: usize,
+    ticked: Instant,
+    /// The tick that was written and not read yet.
+    tick: Option<Ticket>,
+    /// No source becomes idle before this, by the clock; `None`: find out.
+    idle_at_ms: Option<i64>,
+    shown: Instant,
+}
+
+impl QueryRunner {
+    /// Prepares `plan` to run; its streams have to be in `streams`.
+    ///
+    /// # Errors
+    /// [`CatalogError`] if the numbers of partitions cannot be read.
+    ///
+    /// # Panics
+    /// If `streams` was built without this query.
+    pub fn new(
+        plan: &Plan,
+        journal: Journal,
+        catalog: Arc<Catalog>,
+        streams: &Streams,
+        rows: Rows,
+        metrics: QueryMetrics,
+    ) -> Result<Self, CatalogError> {
+        let parts = Arc::clone(&plan.parts);
+        let partitions = catalog.all_partitions()?.into_iter();
+        let mut inputs: Vec<u16> = partitions
+            .filter_map(|(stream, _, number)| (stream == parts.source).then_some(number))
+            .collect();
+        inputs.sort_unstable();
+        let own = streams.get(&parts.name).expect("streams know every configured query");
+        let late = streams.late(&parts.name).expect("streams know the late stream of every query");
+        Ok(Self {
+            windows: own.partitions[0],
+            late: late.partitions[0],
+            late_name: late.name.clone(),
+            label: QueryLabel { query: parts.name.clone() },
+            status: Arc::new(SharedStatus::new(&parts.name, &parts.canonical)),
+            plan: parts,
+            journal,
+            catalog,
+            rows,
+            metrics,
+            inputs,
+            pending: None,
+        })
+    }
+
+    /// A handle on the status, for the API and the page.
+    pub fn handle(&self) -> QueryHandle {
+        QueryHandle { status: Arc::clone(&self.status), journal: self.journal.clone() }
+    }
+
+    /// How the query stands now.
+    pub fn status(&self) -> QueryStatus {
+        self.handle().status()
+    }
+
+    /// Runs until `shutdown` turns true or the journal is shut; saves its state at the end.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let end = match self.resume().await {
+                Ok(following) => self.follow(following, &mut shutdown).await,
+                Err(problem) => {
+                    self.fault("the query cannot read its checkpoint; it tries again", &problem);
+                    End::Again
+                }
+            };
+            if matches!(end, End::Done) || *shutdown.borrow() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            }
+            if self.journal.durable().closed {
+                return;
+            }
+        }
+    }
+
+    /// Back to the checkpoint, knowing what the journal holds behind it.
+    async fn resume(&mut self) -> Result<Following, CatalogError> {
+        if let Some(ticket) = self.pending.take() {
+            // Lost or on disk: only then does reading show all that was written.
+            let _ = self.journal.wait(ticket).await;
+        }
+        let start = self.journal.stats().start;
+        let end = self.journal.durable().end;
+        let mut follow = Follow::new(Arc::clone(&self.plan));
+        let (mut scan, mut from) = (start, start);
+        let mut fresh = false;
+        if let Some(checkpoint) = self.catalog.checkpoint(&self.keep_name())? {
+            match follow.restore(&checkpoint.state) {
+                Restored::Same => (scan, from) = (checkpoint.position, checkpoint.position),
+                Restored::Changed => {
+                    info!(query = self.plan.name, "the statement changed: it starts from now");
+                    (scan, from, fresh) = (checkpoint.position, end, true);
+                }
+                Restored::Unreadable(problem) => {
+                    self.fault("checkpoint not usable; the query starts from now", &problem);
+                    (from, fresh) = (end, true);
+                }
+            }
+        }
+        self.journal.keep(&self.keep_name(), Some(scan));
+        self.scan(scan, end, &mut follow).await;
+        let mut following = Following {
+            follow,
+            reader: self.journal.reader(from),
+            writes: Vec::new(),
+            started: Instant::now(),
+            saved: Instant::now(),
+            saved_position: scan,
+            state_bytes: 0,
+            ticked: Instant::now(),
+            tick: None,
+            idle_at_ms: None,
+            shown: Instant::now(),
+        };
+        if fresh {
+            following.follow.ledger.go_on_behind_found();
+            self.save(&mut following).await;
+        }
+        self.show(&mut following);
+        Ok(following)
+    }
+
+    /// Finds the outputs of this query in `from..end`.
+    async fn scan(&self, from: u64, end: u64, follow: &mut Follow) {
+        let mut reader = self.journal.reader(from);
+        while reader.position() < end {
+            match reader.read(READ_BYTES) {
+                Ok(records) if records.is_empty() => return,
+                Ok(records) => records.iter().for_each(|record| self.find(record, follow)),
+                Err(ReadError::Io(_)) => tokio::time::sleep(RETRY_AFTER).await,
+                // Outputs that cannot be read are written again.
+                Err(problem) => warn!(query = self.plan.name, %problem, "outputs not found"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn find(&self, record: &Record, follow: &mut Follow) {
+        let lane = match record.partition {
+            partition if partition == self.windows => Lane::Windows,
+            partition if partition == self.late => Lane::Late,
+            _ => return,
+        };
+        match record.envelope() {
+            Ok(Envelope::Output(output)) => {
+                follow.ledger.found(lane, output.sequence, output.input_offset);
+            }
+            Ok(Envelope::Gap(gap)) => follow.ledger.found_gap(gap.last),
+            _ => {}
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut following: Following,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> End {
+        loop {
+            if *shutdown.borrow() {
+                self.settle(&mut following).await;
+                return End::Done;
+            }
+            let caught_up = match self.step(&mut following).await {
+                Ok(caught_up) => caught_up,
+                Err(end) => return end,
+            };
+            if let Err(end) = self.tick(&mut following) {
+                return end;
+            }
+            if following.saved.elapsed() >= save_every(following.state_bytes) {
+                self.settle(&mut following).await;
+            }
+            if !caught_up {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let wake_at = self.wake_at(&mut following);
+            tokio::select! {
+                more = following.reader.wait() => if !more {
+                    self.settle(&mut following).await;
+                    return End::Done;
+                },
+                () = tokio::time::sleep_until(wake_at) => {}
+                _ = shutdown.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    /// Takes the next records. True when caught up.
+    async fn step(&mut self, following: &mut Following) -> Result<bool, End> {
+        let first = following.reader.position();
+        let caught_up = match following.reader.read(READ_BYTES) {
+            Ok(records) => {
+                for record in &records {
+                    self.take(record, following).await?;
+                }
+                records.is_empty()
+            }
+            Err(ReadError::Io(problem)) => {
+                self.fault("the query cannot read the journal; it tries again", &problem);
+                tokio::time::sleep(RETRY_AFTER).await;
+                false
+            }
+            Err(problem) => {
+                let cause = match problem {
+                    ReadError::Trimmed { .. } => GapCause::Retention,
+                    _ => GapCause::Damage,
+                };
+                let end = following.reader.position();
+                self.fault("the query goes on without these records", &problem);
+                self.metrics.lost.get_or_create(&self.label).inc_by(end.saturating_sub(first));
+                self.apply(Input::Lost { first, end, cause }, following).await?;
+                false
+            }
+        };
+        self.show(following);
+        Ok(caught_up)
+    }
+
+    async fn take(&mut self, record: &Record, following: &mut Following) -> Result<(), End> {
+        let offset = record.offset;
+        if record.partition == SYSTEM_PARTITION {
+            // A tick is for the query that asked for it: another's silence may be shorter.
+            if record.key == self.plan.name.as_bytes()
+                && let Ok(Envelope::Tick(Tick { now_ms })) = record.envelope()
+            {
+                self.apply(Input::Tick { offset, now_ms }, following).await?;
+            }
+            return Ok(());
+        }
+        if self.inputs.binary_search(&record.partition).is_err() {
+            return Ok(());
+        }
+        let Ok(Envelope::Publish(publish)) = record.envelope() else { return Ok(()) };
+        let arrival_ms = publish.arrival_ms;
+        match self.rows.of(record) {
+            Some(rows) => {
+                self.apply(Input::Rows { offset, arrival_ms, rows: &rows }, following).await
+            }
+            None => {
+                self.metrics.unusable.get_or_create(&self.label).inc();
+                Ok(())
+            }
+        }
+    }
+
+    async fn apply(&mut self, input: Input<'_>, following: &mut Following) -> Result<(), End> {
+        loop {
+            let more = following.follow.apply(input, &mut following.writes);
+            if !following.writes.is_empty() {
+                self.journal.admit().await;
+                for write in following.writes.drain(..) {
+                    self.write(&write)?;
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Result<(), End> {
+        match write {
+            Write::Output { lane, key, time_ms, sequence, input_offset, payload } => {
+                let (partition, query) = match lane {
+                    Lane::Windows => (self.windows, &self.plan.name),
+                    Lane::Late => (self.late, &self.late_name),
+                };
+                let envelope = Envelope::Output(Output {
+                    query,
+                    sequence: *sequence,
+                    input_offset: *input_offset,
+                    payload,
+                });
+                let record = NewRecord { partition, time_ms: *time_ms, key, envelope: &envelope };
+                let appended = self.journal.append(&record);
+                self.appended(appended)?;
+                let counter = match lane {
+                    Lane::Windows => &self.metrics.emitted,
+                    Lane::Late => &self.metrics.late,
+                };
+                counter.get_or_create(&self.label).inc();
+            }
+            Write::Gap { time_ms, cause, first, last, count } => {
+                let envelope = Envelope::Gap(Gap {
+                    cause: *cause,
+                    source: "",
+                    unit: GapUnit::Offsets,
+                    first: *first,
+                    last: *last,
+                    count: *count,
+                    boot_epoch: 0,
+                });
+                let record = NewRecord {
+                    partition: self.windows,
+                    time_ms: *time_ms,
+                    key: "",
+                    envelope: &envelope,
+                };
+                let appended = self.journal.append(&record);
+                self.appended(appended)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn appended(&mut self, appended: Result<Ticket, AppendError>) -> Result<(), End> {
+        match appended {
+            Ok(ticket) => {
+                let before = self.pending.replace(ticket);
+                match before {
+                    // What was appended before a commit failed is gone, or nobody knows.
+                    Some(before) if before.generation != ticket.generation => Err(End::Again),
+                    _ => Ok(()),
+                }
+            }
+            Err(AppendError::TooLarge(bytes)) => {
+                self.fault("a row is too large for the journal and was left out", &bytes);
+                self.metrics.too_large.get_or_create(&self.label).inc();
+                Ok(())
+            }
+            Err(AppendError::Closed(_)) => Err(End::Done),
+        }
+    }
+
+    /// Notices what became of outputs on their way; writes a tick where a source is silent.
+    fn tick(&mut self, following: &mut Following) -> Result<(), End> {
+        let durable = self.journal.durable();
+        match self.pending {
+            Some(ticket) if durable.covers(ticket) => self.pending = None,
+            Some(ticket) if durable.lost(ticket) => return Err(End::Again),
+            _ => {}
+        }
+        let read = following.reader.position();
+        let waits = |tick: Ticket| tick.offset >= read && !durable.lost(tick);
+        if following.tick.is_some_and(waits)
+            || following.ticked.elapsed() < TICK_EVERY
+            || following.started.elapsed() < self.idle()
+        {
+            return Ok(());
+        }
+        let now_ms = now_ms();
+        if following.idle_at_ms(now_ms).is_none_or(|idle_at_ms| now_ms < idle_at_ms) {
+            return Ok(());
+        }
+        let envelope = Envelope::Tick(Tick { now_ms });
+        let record = NewRecord {
+            partition: SYSTEM_PARTITION,
+            time_ms: now_ms,
+            key: &self.plan.name,
+            envelope: &envelope,
+        };
+        following.ticked = Instant::now();
+        match self.journal.append(&record) {
+            Ok(ticket) => following.tick = Some(ticket),
+            Err(AppendError::TooLarge(_)) => {}
+            Err(AppendError::Closed(_)) => return Err(End::Done),
+        }
+        Ok(())
+    }
+
+    /// When there is something to do without a new record.
+    fn wake_at(&self, following: &mut Following) -> Instant {
+        let now_ms = now_ms();
+        let save_at = following.saved + save_every(following.state_bytes);
+        let Some(idle_at_ms) = following.idle_at_ms(now_ms) else { return save_at };
+        let silence_ms = u64::try_from(idle_at_ms.saturating_sub(now_ms)).unwrap_or(0);
+        let earliest = (following.started + self.idle()).max(following.ticked + TICK_EVERY);
+        let silent_at = Instant::now().checked_add(Duration::from_millis(silence_ms));
+        silent_at.map_or(save_at, |silent_at| silent_at.max(earliest).min(save_at))
+    }
+
+    /// Saves when all outputs are on disk, and lets retention go on.
+    async fn settle(&mut self, following: &mut Following) {
+        following.saved = Instant::now();
+        if following.reader.position() == following.saved_position {
+            return;
+        }
+        if let Some(ticket) = self.pending {
+            if self.journal.wait(ticket).await.is_err() {
+                return;
+            }
+            self.pending = None;
+        }
+        self.save(following).await;
+    }
+
+    async fn save(&mut self, following: &mut Following) {
+        let position = following.reader.position();
+        let checkpoint = Checkpoint { position, state: following.follow.snapshot() };
+        following.state_bytes = checkpoint.state.len();
+        let (catalog, name) = (Arc::clone(&self.catalog), self.keep_name());
+        let saved = tokio::task::spawn_blocking(move || {
+            catalog.save_checkpoints(&[(name.as_str(), &checkpoint)])
+        })
+        .await;
+        match saved {
+            Ok(Ok(())) => {
+                following.saved_position = position;
+                self.journal.keep(&self.keep_name(), Some(position));
+            }
+            Ok(Err(problem)) => self.fault("checkpoint not saved; it is tried again", &problem),
+            Err(problem) => self.fault("checkpoint not saved; it is tried again", &problem),
+        }
+    }
+
+    fn show(&self, following: &mut Following) {
+        let counts = following.follow.take_counts();
+        for (family, count) in [
+            (&self.metrics.rows, counts.rows),
+            (&self.metrics.unusable, counts.unusable),
+            (&self.metrics.not_numbers, counts.not_numbers),
+            (&self.metrics.closed_early, counts.closed_early),
+            (&self.metrics.forgotten, counts.forgotten),
+        ] {
+            if count > 0 {
+                family.get_or_create(&self.label).inc_by(count);
+            }
+        }
+        let search = following.may_search();
+        let engine = following.follow.engine();
+        let watermark_ms = search.then(|| engine.watermark_ms());
+        let (position, open_windows) = (following.reader.position(), engine.open_windows() as u64);
+        let lag = self.journal.durable().end.saturating_sub(position);
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.lag.get_or_create(&self.label).set(gauge(lag));
+        self.metrics.open_windows.get_or_create(&self.label).set(gauge(open_windows));
+        let numbers = following.follow.ledger.numbers();
+        self.status.set(|status| {
+            status.position = position;
+            status.emitted = numbers.windows;
+            status.late = numbers.late;
+            status.open_windows = open_windows;
+            status.watermark_ms = watermark_ms.unwrap_or(status.watermark_ms);
+        });
+    }
+
+    /// The name of the checkpoint, and under which it holds back retention.
+    fn keep_name(&self) -> String {
+        format!("query:{}", self.plan.name)
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.plan.idle_ms).unwrap_or(0))
+    }
+
+    fn fault(&self, what: &str, problem: &dyn std::fmt::Display) {
+        warn!(query = self.plan.name, %problem, "{what}");
+        self.status.set(|status| status.last_error = Some(format!("{what}: {problem}")));
+    }
+}
+
+impl Following {
+    /// A time before which no source becomes idle. It is looked for again only when it has come,
+    /// because it moves to later times only.
+    fn idle_at_ms(&mut self, now_ms: i64) -> Option<i64> {
+        if self.idle_at_ms.is_none_or(|idle_at_ms| idle_at_ms <= now_ms) {
+            self.idle_at_ms = self.follow.engine().idle_at_ms();
+        }
+        self.idle_at_ms
+    }
+
+    /// Searching all sources is done always where they are few, else now and then.
+    fn may_search(&mut self) -> bool {
+        let may =
+            self.follow.engine().sources() <= FEW_SOURCES || self.shown.elapsed() >= SHOW_EVERY;
+        if may {
+            self.shown = Instant::now();
+        }
+        may
+    }
+}
+
+fn save_every(state_bytes: usize) -> Duration {
+    if state_bytes > LARGE_STATE_BYTES { SAVE_LARGE_EVERY } else { SAVE_EVERY }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

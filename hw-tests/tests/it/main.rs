@@ -1,0 +1,4 @@
+//! Real programs under real faults.
+
+mod kafka;
+mod node;

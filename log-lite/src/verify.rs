@@ -1,0 +1,180 @@
+//! Reads a whole log, every checksum, and says what is there and what is not.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use crate::chunk::ChunkError;
+use crate::error::{Damage, ReadError, Why};
+use crate::record::Records;
+use crate::recover::{TornTail, last_byte};
+use crate::segment;
+use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
+use crate::walk::{Located, Met, Walk};
+
+/// Bytes between two calls of a progress function.
+const PROGRESS_STEP: u64 = 1 << 20;
+
+/// What one segment holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Offset of its first record, which is its name.
+    pub base: u64,
+    /// The offset after its last whole record.
+    pub end: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The part of `bytes` that is head and batches; the rest is zero fill.
+    pub used: u64,
+    /// Batches that are whole.
+    pub batches: u64,
+    /// Bytes of keys and values.
+    pub payload: u64,
+    /// Earliest and latest time of its records in ms.
+    pub times_ms: Option<(i64, i64)>,
+    /// Whole records of each partition.
+    pub partitions: BTreeMap<u16, u64>,
+}
+
+/// What a log holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// All segments, oldest first.
+    pub segments: Vec<SegmentInfo>,
+    /// What cannot be read.
+    pub damage: Vec<Damage>,
+    /// Bytes behind the last whole batch: of a commit that was cut, or that a running writer is
+    /// just making. The next opening clears the former.
+    pub torn_tail: Option<TornTail>,
+}
+
+impl Report {
+    /// Whole records in the log.
+    pub fn records(&self) -> u64 {
+        self.segments.iter().flat_map(|segment| segment.partitions.values()).sum()
+    }
+}
+
+/// Reads the log in a directory, also beside its writer. Changes nothing. `progress` is told the
+/// bytes done and the bytes in all.
+///
+/// # Errors
+/// [`ReadError::Io`] and [`ReadError::Version`]. Damage is in the report.
+pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ReadError> {
+    verify_storage(&DirStorage::for_reading(dir), progress)
+}
+
+/// As [`verify`], wherever the segments are.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_storage<S: Storage>(
+    storage: &S,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, ReadError> {
+    let failed = |action, segment| move |source| ReadError::Io { action, segment, source };
+    let mut listed = storage.list().map_err(failed("list", None))?;
+    listed.sort_by_key(|segment| segment.base);
+    let total = listed.iter().map(|segment| segment.bytes).sum();
+    let mut report = Report::default();
+    let mut done = 0;
+    for (at, segment) in listed.iter().enumerate() {
+        let base = segment.base;
+        progress(done, total);
+        match storage.open(base, false) {
+            Ok(file) => {
+                let next = listed.get(at + 1).map(|next| next.base);
+                let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
+                if let Err(ChunkError::Version(found)) = head {
+                    return Err(ReadError::Version { segment: base, found });
+                }
+                let mut tell = |bytes| progress(done + bytes, total);
+                let walk = head.ok().map(Walk::new);
+                check_segment(&file, walk, *segment, next, &mut report, &mut tell)
+                    .map_err(failed("read", Some(base)))?;
+            }
+            // Retention deleted it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("open", Some(base))(error)),
+        }
+        done += segment.bytes;
+    }
+    progress(total, total);
+    Ok(report)
+}
+
+/// Reads one segment. `next`: the base of the one behind it; the newest has none.
+fn check_segment<F: SegmentFile>(
+    file: &F,
+    walk: Option<Walk>,
+    segment: SegmentEntry,
+    next: Option<u64>,
+    report: &mut Report,
+    tell: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    let base = segment.base;
+    let Some(mut walk) = walk else {
+        let bytes = last_byte(file, 0)?;
+        match next {
+            Some(end) => {
+                let why = Why::SegmentHeader;
+                report.damage.push(Damage { segment: base, byte: 0, first: base, end, why });
+            }
+            None => report.torn_tail = Some(TornTail { segment: base, byte: 0, bytes }),
+        }
+        return Ok(());
+    };
+    let mut info = SegmentInfo {
+        base,
+        end: base,
+        bytes: segment.bytes,
+        used: walk.pos(),
+        batches: 0,
+        payload: 0,
+        times_ms: None,
+        partitions: BTreeMap::new(),
+    };
+    let mut told = 0;
+    let (at, why) = loop {
+        // Behind the last record of a sealed segment there is nothing to look for.
+        let search = next.is_none_or(|next| walk.expected() < next);
+        match walk.next(file, &|_| true, search)? {
+            Met::Batch(batch) => info.count(&batch, walk.body(file, &batch)?),
+            Met::Hole(damage) => report.damage.push(damage),
+            Met::End { at, why } => break (at, why),
+        }
+        if walk.pos() >= told + PROGRESS_STEP {
+            told = walk.pos();
+            tell(told);
+        }
+    };
+    (info.end, info.used) = (walk.expected(), at);
+    match next {
+        Some(end) if end > info.end => {
+            let (first, why) = (info.end, why.unwrap_or(Why::Missing));
+            report.damage.push(Damage { segment: base, byte: at, first, end, why });
+        }
+        Some(_) => {}
+        None => {
+            let junk = last_byte(file, at)?;
+            if junk > at {
+                report.torn_tail = Some(TornTail { segment: base, byte: at, bytes: junk - at });
+            }
+        }
+    }
+    report.segments.push(info);
+    Ok(())
+}
+
+impl SegmentInfo {
+    fn count(&mut self, batch: &Located, body: &[u8]) {
+        self.batches += 1;
+        *self.partitions.entry(batch.header.partition).or_default() +=
+            u64::from(batch.header.count);
+        for record in Records::new(batch.header, body) {
+            self.payload += (record.key.len() + record.value.len()) as u64;
+            let (first, last) = self.times_ms.unwrap_or((record.time_ms, record.time_ms));
+            self.times_ms = Some((first.min(record.time_ms), last.max(record.time_ms)));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Power cuts at every call: what was acknowledged is there, and of the rest whole batches.
+
+use std::io::ErrorKind;
+
+use log_lite::{Journal, JournalError, JournalOptions, Reader, Recovery};
+use proptest::prelude::*;
+
+use crate::Rng;
+use crate::sim::{Fault, SimStorage, Survives};
+
+const SURVIVALS: [Survives; 4] =
+    [Survives::Nothing, Survives::Everything, Survives::SomeSectors, Survives::Prefix];
+
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    partition: u16,
+    time_ms: i64,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// A log, and beside it what a caller knows of it.
+struct Model {
+    storage: SimStorage,
+    journal: Option<Journal<SimStorage>>,
+    /// What was acknowledged, by offset.
+    acked: Vec<Row>,
+    /// What the last commit held, if it was not acknowledged.
+    tried: Vec<Row>,
+    rng: Rng,
+}
+
+fn options() -> JournalOptions {
+    JournalOptions { segment_size: 2048, max_size: Some(6 * 2048), zero_fill_step: 512 }
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        let storage = SimStorage::default();
+        storage.with(|disk| disk.seed = seed);
+        Self { storage, journal: None, acked: vec![], tried: vec![], rng: Rng::new(seed) }
+    }
+
+    fn open(&mut self) -> Result<Recovery, JournalError> {
+        let (journal, recovery) = Journal::open(self.storage.clone(), options())?;
+        self.journal = Some(journal);
+        Ok(recovery)
+    }
+
+    fn row(&mut self) -> Row {
+        let rng = &mut self.rng;
+        let longest = if rng.below(8) == 0 { 900 } else { 60 };
+        let bytes = |rng: &mut Rng, most: u64| {
+            let len = rng.below(most);
+            (0..len).map(|_| rng.next() as u8).collect::<Vec<u8>>()
+        };
+        Row {
+            partition: rng.below(3) as u16,
+            time_ms: rng.below(1_000) as i64 - 500,
+            key: bytes(rng, 5),
+            value: bytes(rng, longest),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), JournalError> {
+        let rows: Vec<_> = (0..=self.rng.below(5)).map(|_| self.row()).collect();
+        let journal = self.journal.as_mut().unwrap();
+        for (n, row) in rows.iter().enumerate() {
+            let offset = journal.append(row.partition, row.time_ms, &row.key, &row.value).unwrap();
+            assert_eq!(offset, (self.acked.len() + n) as u64);
+        }
+        self.tried = rows;
+        journal.commit()?;
+        self.acked.append(&mut self.tried);
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), JournalError> {
+        if self.rng.below(6) == 0 {
+            self.journal.as_mut().unwrap().enforce_retention()?;
+        }
+        self.commit()
+    }
+
+    fn run(&mut self, steps: usize) -> Result<(), JournalError> {
+        self.open()?;
+        for _ in 0..steps {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Opens after a cut and compares.
+    fn check_after_cut(&mut self) {
+        let recovery = self.open().unwrap();
+        assert_eq!(recovery.damage, []);
+        let end = self.journal.as_ref().unwrap().end() as usize;
+        let kept = end.checked_sub(self.acked.len()).expect("what was acknowledged is there");
+        let tried = std::mem::take(&mut self.tried);
+        assert!(kept <= tried.len());
+        let whole = kept == 0
+            || kept == tried.len()
+            || tried[kept - 1].partition != tried[kept].partition
+            || tried[..kept].iter().any(|row| row.value.len() > 60);
+        assert!(whole, "{kept} of {} records cut a batch", tried.len());
+        self.acked.extend_from_slice(&tried[..kept]);
+        self.check_contents();
+    }
+
+    fn check_contents(&mut self) {
+        let journal = self.journal.as_ref().unwrap();
+        assert_eq!(journal.end() as usize, self.acked.len());
+        for limit in [journal.end(), u64::MAX] {
+            let mut reader = Reader::open(self.storage.clone()).unwrap();
+            let mut next = journal.start();
+            reader.seek(next);
+            while let Some(batch) = reader.next(limit).unwrap() {
+                for record in batch.records() {
+                    assert_eq!(record.offset, next);
+                    let row = &self.acked[next as usize];
+                    assert_eq!((record.partition, record.time_ms), (row.partition, row.time_ms));
+                    assert_eq!((record.key, record.value), (&row.key[..], &row.value[..]));
+                    next += 1;
+                }
+            }
+            assert_eq!(next, journal.end());
+        }
+    }
+}
+
+/// How many calls the steps of a seed make.
+fn calls_of(seed: u64, steps: usize) -> u64 {
+    let mut model = Model::new(seed);
+    model.run(steps).unwrap();
+    model.check_contents();
+    model.storage.with(|disk| disk.calls)
+}
+
+fn cut_at(seed: u64, steps: usize, call: u64, survives: Survives, again_at: u64) {
+    let mut model = Model::new(seed);
+    model.storage.with(|disk| {
+        disk.fault = Some((call, Fault::PowerCut));
+        disk.seed = seed ^ (call << 8);
+    });
+    model.run(steps).expect_err("the power went");
+    model.storage.with(|disk| {
+        disk.restart(survives);
+        disk.fault = Some((again_at, Fault::PowerCut));
+        disk.seed = seed ^ (call << 16) ^ again_at;
+    });
+    if model.open().is_err() {
+        model.storage.with(|disk| disk.restart(survives));
+    }
+    model.storage.with(|disk| disk.fault = None);
+    model.check_after_cut();
+    for _ in 0..4 {
+        model.step().unwrap();
+    }
+    model.check_contents();
+    model.storage.with(|disk| disk.restart(Survives::Nothing));
+    model.check_after_cut();
+}
+
+#[test]
+fn a_power_cut_at_any_call_and_another_in_recovery_keep_what_was_acknowledged() {
+    for seed in 1..5 {
+        for call in 1..=calls_of(seed, 12) {
+            for survives in SURVIVALS {
+                for again_at in 1..5 {
+                    cut_at(seed, 12, call, survives, again_at);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn any_run_of_commits_and_retention_survives_a_cut_anywhere(
+        seed in any::<u32>(), at in any::<u64>(), again_at in 1u64..8, survives in 0usize..4,
+    ) {
+        let seed = u64::from(seed);
+        let call = 1 + at % calls_of(seed, 40);
+        cut_at(seed, 40, call, SURVIVALS[survives], again_at);
+    }
+
+    #[test]
+    fn any_failing_call_leaves_the_log_as_it_was_or_stops_it(
+        seed in any::<u32>(), at in any::<u64>(), full in any::<bool>(), survives in 0usize..4,
+    ) {
+        let kind = if full { ErrorKind::StorageFull } else { ErrorKind::Other };
+        let seed = u64::from(seed);
+        let call = 1 + at % calls_of(seed, 20);
+        let mut model = Model::new(seed);
+        model.storage.with(|disk| disk.fault = Some((call, Fault::Error(kind))));
+        fail_and_go_on(&mut model, SURVIVALS[survives]);
+    }
+}
+
+/// Runs into one error, and on from there as the error says.
+fn fail_and_go_on(model: &mut Model, survives: Survives) {
+    let error = model.run(20).err();
+    let hit_sync = model.storage.with(|disk| disk.hit_sync);
+    match error {
+        Some(JournalError::Poisoned { .. }) => {
+            let stopped = model.journal.as_mut().unwrap().commit();
+            assert!(matches!(stopped, Err(JournalError::Poisoned { source: None })));
+            model.check_after_cut();
+        }
+        Some(error) => {
+            let full = matches!(error, JournalError::DiskFull { .. });
+            assert!(full || matches!(error, JournalError::Io { .. }), "{error}");
+            if model.journal.is_none() {
+                model.open().unwrap();
+            }
+            assert!(!hit_sync || model.acked.is_empty() || model.tried.is_empty());
+            model.tried.clear();
+            model.check_contents();
+        }
+        None => {}
+    }
+    // An error of retention may have waited for its next call.
+    let _ = model.journal.as_mut().unwrap().enforce_retention();
+    for _ in 0..4 {
+        model.step().unwrap();
+    }
+    model.check_contents();
+    // Nothing that the journal has since relied on was left in memory only.
+    model.storage.with(|disk| disk.restart(survives));
+    model.check_after_cut();
+}
