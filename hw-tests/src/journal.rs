@@ -44,8 +44,8 @@ impl Bench {
         let catalog = Catalog::open(&dir.join("catalog.redb")).map_err(|p| p.to_string())?;
         let streams = Streams::new(&config, &catalog).map_err(|problem| problem.to_string())?;
         let options = JournalOptions::default();
-        let (journal, _) = Journal::open(&dir.join("log"), options, Box::new(|_| {}))
-            .map_err(|problem| problem.to_string())?;
+        let (journal, _) =
+            Journal::open(&dir.join("log"), options).map_err(|problem| problem.to_string())?;
         Ok(Self { journal, config, catalog: Arc::new(catalog), streams: Arc::new(streams) })
     }
 

@@ -488,6 +488,39 @@ fn init(producer: &ThreadedProducer<Watch>) -> Result<(), KafkaError> {
     }
 }
 
+/// How many records of `topic` a `read_committed` reader finds; 0 where there is no such topic.
+///
+/// # Errors
+/// What the client says.
+pub(super) fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
+    let count = || -> Result<u64, KafkaError> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "headwater-count")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()?;
+        let partitions = partitions_of(&consumer, topic)?.unwrap_or(0);
+        let mut from = TopicPartitionList::new();
+        for partition in 0..partitions {
+            from.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&from)?;
+        let (mut records, mut ended) = (0, 0);
+        while ended < partitions {
+            match consumer.poll(REQUEST) {
+                Some(Ok(_)) => records += 1,
+                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+                Some(Err(problem)) => return Err(problem),
+                None => return Err(KafkaError::OffsetFetch(Code::OperationTimedOut)),
+            }
+        }
+        Ok(records)
+    };
+    count().map_err(|problem| format!("{topic} at {brokers}: {problem}"))
+}
+
 /// `None` if there is no such topic, or none with leaders yet.
 fn partitions_of(client: &BaseConsumer, topic: &str) -> Result<Option<i32>, KafkaError> {
     let metadata = client.fetch_metadata(Some(topic), REQUEST)?;

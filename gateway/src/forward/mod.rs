@@ -22,6 +22,15 @@ mod upstream;
 #[cfg(test)]
 mod simulation;
 
+/// How many records of `topic` a `read_committed` reader finds; 0 where there is no such topic.
+/// Blocks.
+///
+/// # Errors
+/// What the client says.
+pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
+    kafka::count_committed(brokers, topic)
+}
+
 pub use position::{Position, PositionError, Stored};
 pub use run::{ForwardStatus, Forwarder, Identity, Surroundings};
 pub use status::{ForwardMetrics, RouteState, RouteStatus};

@@ -52,7 +52,7 @@ struct Inner {
 }
 
 /// Counts for the page and the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct StateCounts {
     /// Topics with a retained message.
     pub retained: usize,

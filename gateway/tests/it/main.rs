@@ -1,6 +1,10 @@
-//! The gateway as its users and devices meet it.
+//! The gateway as its users and devices meet it: one binary for all integration tests.
 
+mod acknowledged;
+mod cli;
 mod door;
 mod mqtt;
 mod mqtt_clients;
+mod power;
+mod process;
 mod raw;

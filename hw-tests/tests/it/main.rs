@@ -2,3 +2,4 @@
 
 mod kafka;
 mod node;
+mod whole_path;
