@@ -82,6 +82,8 @@ pub(crate) struct Connection<S> {
     will: Option<Will>,
     expiry_s: u32,
     durable: watch::Receiver<Durable>,
+    /// Of the journal, when it was last looked at.
+    generation: u64,
     applied: watch::Receiver<u64>,
     last_heard: Instant,
     last_progress: Instant,
@@ -105,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = Instant::now();
         Self {
             durable: context.journal().watch(),
+            generation: context.journal().durable().generation,
             applied: context.applied.clone(),
             context,
             wire,
@@ -183,6 +186,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn settle(&mut self) -> Result<(), End> {
         let durable = *self.durable.borrow_and_update();
         let settled = self.session.settle(&durable, &mut self.wire.out).map_err(|_| End::Lost)?;
+        if durable.generation != self.generation {
+            self.generation = durable.generation;
+            self.session.outbound.rewind(durable.end);
+            self.deliver.rewind(durable.end);
+        }
         if settled > 0 {
             self.context.metrics.acknowledged.inc_by(settled);
         }

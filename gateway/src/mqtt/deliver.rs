@@ -91,6 +91,13 @@ impl Deliver {
         }
     }
 
+    /// A commit failed and its offsets are given anew from `end` on.
+    pub(crate) fn rewind(&mut self, end: u64) {
+        for job in &mut self.retaining {
+            job.since = job.since.min(end);
+        }
+    }
+
     /// Offers as much as there is room for. Returns how far it came and the records that are gone,
     /// if any.
     pub(crate) fn pump(

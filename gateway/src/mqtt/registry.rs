@@ -20,6 +20,8 @@ struct Inner {
     slots: HashMap<Arc<str>, Slot>,
     wills: HashMap<Arc<str>, (u64, oneshot::Sender<bool>)>,
     last_will: u64,
+    /// The reason code with which every connection ends from now on.
+    closing: Option<u8>,
 }
 
 struct Slot {
@@ -83,14 +85,23 @@ impl Registry {
         }
         let (kick, kicked) = oneshot::channel();
         let (gone_tx, gone) = watch::channel(());
-        inner.slots.insert(Arc::clone(client), Slot { kick: Some(kick), gone });
+        let kick = match inner.closing {
+            None => Some(kick),
+            Some(code) => {
+                let _ = kick.send(code);
+                None
+            }
+        };
+        inner.slots.insert(Arc::clone(client), Slot { kick, gone });
         let (registry, client) = (Arc::clone(self), Arc::clone(client));
         Ok(Claim { registry, client, kick: kicked, _gone: gone_tx })
     }
 
-    /// Tells every connection to end.
+    /// Tells every connection to end, and every one that comes later.
     pub(crate) fn end_all(&self, code: u8) {
-        for slot in self.lock().slots.values_mut() {
+        let mut inner = self.lock();
+        inner.closing = Some(code);
+        for slot in inner.slots.values_mut() {
             if let Some(kick) = slot.kick.take() {
                 let _ = kick.send(code);
             }
@@ -155,6 +166,16 @@ mod tests {
         let second = second.await.expect("claimed");
         drop(second);
         assert!(registry.claim_free(&client).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_comes_after_the_end_of_all_is_ended_too() {
+        let registry = Arc::new(Registry::default());
+        let mut before = registry.claim(&"before".into()).await;
+        registry.end_all(reason::SHUTTING_DOWN);
+        let mut after = registry.claim(&"after".into()).await;
+        assert_eq!((&mut before.kick).await, Ok(reason::SHUTTING_DOWN));
+        assert_eq!((&mut after.kick).await, Ok(reason::SHUTTING_DOWN));
     }
 
     #[tokio::test]

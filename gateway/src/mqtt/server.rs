@@ -140,8 +140,12 @@ impl MqttServer {
                     Ok((stream, peer)) => {
                         let place = place(&places, &refusals);
                         if let Some((permit, refuse)) = place {
-                            let context = Arc::clone(&context);
-                            connections.spawn(serve(stream, peer, context, permit, refuse));
+                            let (context, shutdown) = (Arc::clone(&context), shutdown.clone());
+                            let served = serve(stream, peer, context, shutdown, refuse);
+                            connections.spawn(async move {
+                                served.await;
+                                drop(permit);
+                            });
                         }
                     }
                     Err(problem) => {
@@ -192,18 +196,21 @@ async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     context: Arc<Context>,
-    permit: OwnedSemaphorePermit,
+    mut shutdown: watch::Receiver<bool>,
     refuse: Option<Fault>,
 ) {
     // Without it small acknowledgements wait for each other; with an error the socket is dead.
     let _ = stream.set_nodelay(true);
-    let connection = Box::pin(handshake(stream, peer, &context, refuse)).await;
+    let connection = tokio::select! {
+        connection = Box::pin(handshake(stream, peer, &context, refuse)) => connection,
+        () = asked_to_end(&mut shutdown) => None,
+    };
+    drop(shutdown);
     if let Some(connection) = connection {
         context.metrics.connections.inc();
         connection.run().await;
         context.metrics.connections.dec();
     }
-    drop(permit);
 }
 
 /// Ends sessions whose time is over, and notes of those that a dead gateway left connected that

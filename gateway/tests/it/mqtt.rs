@@ -1,7 +1,7 @@
 //! The front door, byte by byte.
 
 use headwater::config::MqttConfig;
-use headwater::journal::Journal;
+use headwater::journal::{Journal, JournalOptions};
 use headwater::mqtt::hash_password;
 use headwater_shared::envelope::Envelope;
 
@@ -25,6 +25,15 @@ fn stored(journal: &Journal, prefix: &str) -> Vec<String> {
             }
         }
     }
+}
+
+/// As [`stored`], of a gateway that was closed.
+fn stored_after(dir: &std::path::Path, prefix: &str) -> Vec<String> {
+    let (journal, _) = Journal::open(&dir.join("log"), JournalOptions::default())
+        .expect("the journal opens again");
+    let payloads = stored(&journal, prefix);
+    journal.close();
+    payloads
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,6 +144,43 @@ async fn shutdown_is_said_after_what_was_promised() {
     door.close().await;
     assert_eq!(raw.packet().await, Some(vec![0xE0, 2, 0x8B, 0]));
     assert_eq!(raw.packet().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_does_not_wait_for_those_who_never_said_connect() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let mut silent = Raw::open(door.address).await;
+    silent.send(&[0x10]).await;
+    let (mut known, _) = Raw::v4(door.address, "c", true).await;
+    door.close().await;
+    assert_eq!((silent.packet().await, known.packet().await), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delayed_will_is_dropped_if_the_client_is_back_in_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    // A will on "w" that waits for an hour, in a session that outlives it.
+    let will = [5, 0x18, 0, 0, 14, 16, 0, 1, b'w', 0, 1, b'x'];
+    let lasting = [0x11, 0, 0, 255, 255];
+    let connect = connect_with(5, "c", 0x04, 0, &lasting, &will);
+    let (first, _) = Raw::connect(door.address, &connect).await;
+    drop(first);
+    let (mut second, connack) = Raw::connect(door.address, &connect).await;
+    assert_eq!((connack[2], connack[3]), (1, 0), "the session is there");
+    // A clean start ends the session, and with it the wait of the second connection's will.
+    second.send(&[0xC0, 0]).await;
+    second.packet().await.expect("PINGRESP");
+    drop(second);
+    let clean = connect_with(5, "c", 0x02, 0, &[], &[]);
+    let (mut third, connack) = Raw::connect(door.address, &clean).await;
+    assert_eq!((connack[2], connack[3]), (0, 0));
+    third.send(&[0x32, 7, 0, 1, b't', 0, 9, 0, b'x']).await;
+    assert_eq!(third.packet().await, Some(vec![0x40, 2, 0, 9]));
+    assert!(stored(&door.journal, "w").len() <= 1, "the first will was dropped");
+    door.close().await;
+    assert_eq!(stored_after(dir.path(), "w"), ["x"], "the second one was not");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,6 +95,15 @@ impl Outbound {
         self.next = self.next.max(offset);
     }
 
+    /// A commit failed and its offsets are given anew from `end` on: what was to start behind it
+    /// starts there.
+    pub(crate) fn rewind(&mut self, end: u64) {
+        self.next = self.next.min(end);
+        for subscription in &mut self.subscriptions {
+            subscription.since = subscription.since.min(end);
+        }
+    }
+
     /// How many QoS 1 messages may still go out.
     pub(crate) fn room(&self) -> usize {
         self.window_max.saturating_sub(self.window.len())

@@ -124,6 +124,21 @@ fn what_was_in_flight_is_sent_again_as_a_duplicate_with_its_own_id() {
 }
 
 #[test]
+fn a_subscription_that_waits_behind_a_failed_commit_starts_where_offsets_start_anew() {
+    let mut session = session(Version::V4, false, Stored::default());
+    let mut out = Vec::new();
+    let packet =
+        Packet::Subscribe(Subscribe { id: 1, identifier: None, filters: vec![filter("#", 0)] });
+    let Ok(Action::Subscribe(subscribing)) = session.packet(packet, &mut out) else {
+        panic!("a SUBSCRIBE is for the journal");
+    };
+    session.subscribed(subscribing, 9, None, &mut out);
+    session.outbound.rewind(5);
+    assert_eq!(session.outbound.next(), 5);
+    assert_eq!(session.outbound.offer(0, 5, &message("a", 0), &mut out), Offer::Sent);
+}
+
+#[test]
 fn no_local_and_retain_as_published_are_kept_per_subscription() {
     let mut session = session(Version::V5, false, Stored::default());
     let own = Filter { no_local: true, ..filter("a", 0) };
