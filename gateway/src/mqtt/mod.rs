@@ -1,11 +1,36 @@
 //! The front door: MQTT 3.1.1 and 5 over the journal.
-/// Checks that `hash` is an argon2id hash in PHC form.
-/// # Errors
-/// A text that says how to make one.
-pub fn check_password_hash(hash: &str) -> Result<(), String> {
-    if hash.starts_with("$argon2id$") {
-        Ok(())
-    } else {
-        Err("print a hash with `headwater passwd`".into())
-    }
-}
+//!
+//! A client is acknowledged once the record of its message is on disk. A subscription is a reader
+//! of the journal with a position of its own, a retained message the last record of its topic, and
+//! a QoS 2 packet id is stored with the record it belongs to.
+//!
+//! ```text
+//! socket - wire - frame, codec - session (pure core) - intake -> journal
+//!            |                        |                            |
+//!            <---- acknowledgements, in order, once durable -------|
+//!            <---- deliver: the journal from the session's position
+//! ```
+//!
+//! [`MqttServer`] listens; [`MqttState`] is what follows from the journal.
+
+mod auth;
+mod codec;
+mod complaints;
+mod connection;
+mod context;
+mod deliver;
+mod frame;
+mod handshake;
+mod metrics;
+mod packet;
+mod properties;
+mod registry;
+mod server;
+mod session;
+mod state;
+mod wire;
+
+pub use auth::{check_password_hash, hash_password};
+pub use metrics::{MqttMetrics, ReasonLabel};
+pub use server::{MqttServer, MqttStatus, MqttView};
+pub use state::{MqttState, StateCounts};

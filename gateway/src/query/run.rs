@@ -304,14 +304,19 @@ impl QueryRunner {
                     return End::Done;
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
+<<<<<<< HEAD
                 () = self.lost() => {}
                 () = stop(shutdown) => {}
+=======
+                () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {}
+>>>>>>> main
             }
         }
     }
 
     /// Takes the next records. True when caught up.
     async fn step(&mut self, following: &mut Following) -> Result<bool, End> {
+        self.journal.admit().await;
         let first = following.reader.position();
         let caught_up = match following.reader.read(READ_BYTES) {
             Ok(records) => {
@@ -443,6 +448,10 @@ impl QueryRunner {
                 self.metrics.too_large.get_or_create(&self.label).inc();
                 Ok(())
             }
+<<<<<<< HEAD
+=======
+            // The rows are made again from the checkpoint.
+>>>>>>> main
             Err(AppendError::Overload(_)) => Err(End::Again),
             Err(AppendError::Closed(_)) => Err(End::Done),
         }
@@ -478,6 +487,10 @@ impl QueryRunner {
         following.ticked = Instant::now();
         match self.journal.append(&record) {
             Ok(ticket) => following.tick = Some(ticket),
+<<<<<<< HEAD
+=======
+            // A later look at the clock writes it.
+>>>>>>> main
             Err(AppendError::TooLarge(_) | AppendError::Overload(_)) => {}
             Err(AppendError::Closed(_)) => return Err(End::Done),
         }

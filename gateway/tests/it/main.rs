@@ -1,4 +1,9 @@
-//! The gateway's rooms together, over a real journal and catalog.
-#![allow(missing_docs, reason = "tests have no readers of documentation")]
+//! The gateway as its users and devices meet it: one binary for all integration tests.
 
+mod acknowledged;
+mod cli;
+mod door;
+mod mqtt;
+mod power;
+mod process;
 mod query;

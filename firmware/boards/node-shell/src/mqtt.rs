@@ -89,12 +89,13 @@ pub async fn talk<F: NorFlash>(
     buffers: &mut TalkBuffers,
 ) -> ! {
     loop {
-        let action = node.with(|node, now_ms| match node.step(now_ms, false, &mut buffers.payload) {
-            Action::Wait { until_ms } => Some(until_ms),
-            Action::Connect => None,
-            // Nothing else is asked for without a connection.
-            Action::Disconnect | Action::Publish(_) => Some(now_ms),
-        });
+        let action =
+            node.with(|node, now_ms| match node.step(now_ms, false, &mut buffers.payload) {
+                Action::Wait { until_ms } => Some(until_ms),
+                Action::Connect => None,
+                // Nothing else is asked for without a connection.
+                Action::Disconnect | Action::Publish(_) => Some(now_ms),
+            });
         match action {
             Some(until_ms) => Timer::at(Instant::from_millis(until_ms)).await,
             None => {
@@ -118,7 +119,8 @@ async fn connection<F: NorFlash>(
     }
     let mut socket = TcpSocket::new(stack, tcp_rx, tcp_tx);
     socket.set_timeout(Some(TCP_TIMEOUT));
-    if !matches!(with_timeout(CONNECT_TIMEOUT, socket.connect(gateway.endpoint)).await, Ok(Ok(()))) {
+    if !matches!(with_timeout(CONNECT_TIMEOUT, socket.connect(gateway.endpoint)).await, Ok(Ok(())))
+    {
         return End::NoTcp;
     }
     let (id, will) = node.with(|node, _| {

@@ -57,8 +57,8 @@ fn boot(settings: &Settings) -> (&'static SharedNode<HostFlash>, Sensor<Chip, De
     };
     let world = HostWorld::open(&settings.world, &settings.position)
         .unwrap_or_else(|error| stop("world", &error));
-    let flash = HostFlash::open(as_c_str(&settings.flash))
-        .unwrap_or_else(|error| stop("flash", &error));
+    let flash =
+        HostFlash::open(as_c_str(&settings.flash)).unwrap_or_else(|error| stop("flash", &error));
     let config = NodeConfig {
         id: &settings.id,
         firmware: concat!("headwater-qemu ", env!("CARGO_PKG_VERSION")),

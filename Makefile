@@ -1,0 +1,46 @@
+# Each target installs what it needs first (deploy/setup.sh), on Debian 12 with git, make and rustup.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-kafka test lint bench size firmware dist clean
+
+# What is handed to the demo, as in: make demo ARGS="--for 30s --devices 20"
+ARGS ?=
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Run simulated nodes, a gateway, windows and the page (ARGS="--for 30s")
+	@deploy/setup.sh demo
+	@cargo build --locked --release --package headwater --bin headwater
+	@target/release/headwater demo $(ARGS)
+
+demo-kafka: ## The same with a real Kafka broker upstream
+	@deploy/setup.sh demo-kafka
+	@cargo build --locked --release --package headwater --bin headwater
+	@deploy/demo-kafka.sh $(ARGS)
+
+test: ## Everything that a change has to pass, the whole path included
+	@deploy/test.sh
+
+lint: ## Formatting, lints and documentation alone
+	@deploy/setup.sh lint
+	@deploy/test.sh format lints documentation
+
+bench: ## Messages a second through the front door, beside mosquitto
+	@deploy/setup.sh bench
+	@deploy/bench/mqtt.sh
+
+firmware: ## The boards' images, in build/firmware
+	@deploy/setup.sh firmware
+	@firmware/build.sh
+
+size: ## What the boards' images take, against their budget
+	@deploy/setup.sh firmware
+	@firmware/size.sh
+
+dist: ## Static binaries and Debian packages for aarch64 and x86_64, in dist
+	@deploy/setup.sh dist
+	@deploy/dist.sh
+
+clean: ## Delete what was built and installed here
+	rm -rf target firmware/boards/target build dist

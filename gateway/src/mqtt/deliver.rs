@@ -1,0 +1,277 @@
+//! A subscriber's side of a connection: reads the journal from the session's position and offers
+//! what it finds, retained messages first where a new subscription asked for them.
+
+use std::collections::VecDeque;
+
+use headwater_shared::envelope::{Envelope, Publish};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::metrics::MqttMetrics;
+use super::session::{InFlight, Offer, Outbound};
+use super::state::{MqttState, Retained};
+use crate::journal::{Journal, ReadError, Reader, Record};
+
+/// Nothing is offered while so many bytes wait for the socket.
+const OUT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of records that are read at a time.
+const READ_BYTES_MAX: usize = 32 << 10;
+const READ_BYTES_MIN: usize = 2 << 10;
+
+/// Bytes that one QoS 1 message is taken for when the read is sized to the room in the window.
+const ROOM_BYTES: usize = 256;
+
+/// Records that are looked at before others get their turn.
+const RECORDS_A_TURN: usize = 4_000;
+
+/// Further behind than this, records come from the disk and not from memory.
+const FAR_BEHIND: u64 = 2_000;
+
+/// Retained messages taken from the state at a time.
+const RETAINED_A_TIME: usize = 32;
+
+/// What has to happen before there is more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// No subscription: nothing.
+    Idle,
+    /// The socket takes bytes, or an acknowledgement comes.
+    Client,
+    /// A commit.
+    Durable,
+    /// The state has to catch up with a subscription.
+    State,
+    /// Nothing; it is the others' turn.
+    Turn,
+}
+
+/// Retained messages on their way for one subscription.
+struct Retaining {
+    filter: String,
+    /// The state has to have all below this; from here on messages come live.
+    since: u64,
+    after: Option<String>,
+    found: VecDeque<Retained>,
+    exhausted: bool,
+}
+
+/// What a connection needs for its subscriptions.
+pub(crate) struct Deliver {
+    reader: Option<Reader>,
+    again: VecDeque<InFlight>,
+    retaining: VecDeque<Retaining>,
+}
+
+/// What the deliverer reads from and tells.
+pub(crate) struct Sources<'a> {
+    pub(crate) journal: &'a Journal,
+    pub(crate) state: &'a MqttState,
+    pub(crate) applied: u64,
+    pub(crate) metrics: &'a MqttMetrics,
+    pub(crate) now_ms: i64,
+}
+
+impl Deliver {
+    /// `again` is what has to be sent once more, oldest first.
+    pub(crate) fn new(again: Vec<InFlight>) -> Self {
+        Self { reader: None, again: again.into(), retaining: VecDeque::new() }
+    }
+
+    /// Retained messages of `filters` are to be sent, then all from offset `since` on.
+    pub(crate) fn retain(&mut self, filters: Vec<String>, since: u64) {
+        for filter in filters {
+            self.retaining.retain(|job| job.filter != filter);
+            self.retaining.push_back(Retaining {
+                filter,
+                since,
+                after: None,
+                found: VecDeque::new(),
+                exhausted: false,
+            });
+        }
+    }
+
+    /// Offers as much as there is room for. Returns how far it came and the records that are gone,
+    /// if any.
+    pub(crate) fn pump(
+        &mut self,
+        outbound: &mut Outbound,
+        sources: &Sources<'_>,
+        out: &mut Vec<u8>,
+    ) -> (Waiting, Option<ReadError>) {
+        if let Some(waiting) = self.pump_again(outbound, sources, out) {
+            return (waiting, None);
+        }
+        if outbound.subscriptions().is_empty() {
+            *self = Self::new(Vec::new());
+            return (Waiting::Idle, None);
+        }
+        if let Some(waiting) = self.pump_retained(outbound, sources, out) {
+            return (waiting, None);
+        }
+        self.pump_live(outbound, sources, out)
+    }
+
+    fn pump_again(
+        &mut self,
+        outbound: &mut Outbound,
+        sources: &Sources<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Waiting> {
+        while let Some(&entry) = self.again.front() {
+            if out.len() >= OUT_BYTES_MAX {
+                return Some(Waiting::Client);
+            }
+            self.again.pop_front();
+            let record = record_at(sources.journal, entry.offset);
+            let offer = record.as_ref().and_then(|record| match record.envelope() {
+                Ok(Envelope::Publish(message)) => {
+                    Some(outbound.send_again(sources.now_ms, entry, &message, out))
+                }
+                _ => None,
+            });
+            match offer {
+                Some(offer) => count(sources.metrics, offer),
+                None => {
+                    outbound.forget(entry.id);
+                    sources.metrics.missed.inc();
+                }
+            }
+        }
+        None
+    }
+
+    fn pump_retained(
+        &mut self,
+        outbound: &mut Outbound,
+        sources: &Sources<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Waiting> {
+        while let Some(job) = self.retaining.front_mut() {
+            if sources.applied < job.since {
+                return Some(Waiting::State);
+            }
+            if out.len() >= OUT_BYTES_MAX {
+                return Some(Waiting::Client);
+            }
+            if let Some(retained) = job.found.front() {
+                let offer = retained.with(|message| {
+                    let offset = retained.offset;
+                    outbound.offer_retained(sources.now_ms, offset, &job.filter, message, out)
+                });
+                if offer == Some(Offer::Full) {
+                    return Some(Waiting::Client);
+                }
+                count(sources.metrics, offer.unwrap_or(Offer::NotForUs));
+                job.found.pop_front();
+            } else if job.exhausted {
+                self.retaining.pop_front();
+            } else {
+                let after = job.after.take();
+                let (found, next) = sources.state.retained(
+                    &job.filter,
+                    after.as_deref(),
+                    job.since,
+                    RETAINED_A_TIME,
+                );
+                job.found = found.into();
+                job.exhausted = next.is_none();
+                job.after = next;
+            }
+        }
+        None
+    }
+
+    fn pump_live(
+        &mut self,
+        outbound: &mut Outbound,
+        sources: &Sources<'_>,
+        out: &mut Vec<u8>,
+    ) -> (Waiting, Option<ReadError>) {
+        let mut looked_at = 0;
+        let reader = self.reader.get_or_insert_with(|| sources.journal.reader(outbound.next()));
+        if reader.position() != outbound.next() {
+            reader.seek(outbound.next());
+        }
+        loop {
+            if out.len() >= OUT_BYTES_MAX {
+                return (Waiting::Client, None);
+            }
+            if looked_at >= RECORDS_A_TURN {
+                return (Waiting::Turn, None);
+            }
+            let bytes_max = (outbound.room() * ROOM_BYTES).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+            let records = match read(reader, sources.journal, bytes_max) {
+                Ok(records) if records.is_empty() => return (Waiting::Durable, None),
+                Ok(records) => records,
+                Err(problem) => {
+                    let gone = reader.position().saturating_sub(outbound.next());
+                    outbound.skip_to(reader.position());
+                    sources.metrics.missed.inc_by(gone);
+                    let waiting = if gone > 0 { Waiting::Turn } else { Waiting::Durable };
+                    return (waiting, Some(problem));
+                }
+            };
+            looked_at += records.len();
+            for record in &records {
+                if out.len() >= OUT_BYTES_MAX || !offer(outbound, sources, record, out) {
+                    reader.seek(outbound.next());
+                    return (Waiting::Client, None);
+                }
+            }
+        }
+    }
+}
+
+/// False if the window is full.
+fn offer(
+    outbound: &mut Outbound,
+    sources: &Sources<'_>,
+    record: &Record,
+    out: &mut Vec<u8>,
+) -> bool {
+    let Some(message) = message_of(record) else {
+        outbound.skip_to(record.offset + 1);
+        return true;
+    };
+    let offer = outbound.offer(sources.now_ms, record.offset, &message, out);
+    count(sources.metrics, offer);
+    offer != Offer::Full
+}
+
+fn message_of(record: &Record) -> Option<Publish<'_>> {
+    match record.envelope() {
+        Ok(Envelope::Publish(message)) => Some(message),
+        _ => None,
+    }
+}
+
+fn count(metrics: &MqttMetrics, offer: Offer) {
+    match offer {
+        Offer::Sent => metrics.delivered.inc(),
+        Offer::Expired => metrics.expired.inc(),
+        Offer::TooLarge => metrics.too_large.inc(),
+        Offer::NotForUs | Offer::Full => 0,
+    };
+}
+
+fn record_at(journal: &Journal, offset: u64) -> Option<Record> {
+    let mut reader = journal.reader(offset);
+    let records = read(&mut reader, journal, 1).ok()?;
+    records.into_iter().next().filter(|record| record.offset == offset)
+}
+
+/// Reads; where the disk may have to be waited for, the runtime's other tasks go on meanwhile.
+fn read(
+    reader: &mut Reader,
+    journal: &Journal,
+    bytes_max: usize,
+) -> Result<Vec<Record>, ReadError> {
+    let far = journal.durable().end.saturating_sub(reader.position()) > FAR_BEHIND;
+    let threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if far && threads {
+        tokio::task::block_in_place(|| reader.read(bytes_max))
+    } else {
+        reader.read(bytes_max)
+    }
+}

@@ -1,0 +1,91 @@
+//! What the front door counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// A reason code of MQTT 5, as `0x81`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    reason: String,
+}
+
+/// Counters of the front door; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct MqttMetrics {
+    /// Connections at the moment.
+    pub connections: Gauge,
+    /// Connections that were accepted with CONNACK.
+    pub connects: Counter,
+    /// PUBLISH packets received.
+    pub received: Counter,
+    /// Acknowledgements and other answers that waited for the disk, sent.
+    pub acknowledged: Counter,
+    /// PUBLISH packets sent to subscribers.
+    pub delivered: Counter,
+    /// Messages whose time to live was over before a subscriber got them.
+    pub expired: Counter,
+    /// Messages that a subscriber did not get because it takes no packet of that size.
+    pub too_large: Counter,
+    /// Records that retention deleted or damage took before a subscriber had them.
+    pub missed: Counter,
+    /// Second copies of QoS 2 messages, dropped.
+    pub duplicates: Counter,
+    /// Wills published.
+    pub wills: Counter,
+    /// Connections ended because a commit failed under an acknowledgement.
+    pub lost_commits: Counter,
+    /// Bytes read from clients.
+    pub bytes_in: Counter,
+    /// Bytes written to clients.
+    pub bytes_out: Counter,
+    faults: Family<ReasonLabel, Counter<u64, AtomicU64>>,
+    refused: Family<ReasonLabel, Counter<u64, AtomicU64>>,
+}
+
+impl MqttMetrics {
+    /// Names the counters.
+    pub fn register(&self, registry: &mut Registry) {
+        let gauge = self.connections.clone();
+        registry.register("mqtt_connections", "MQTT connections at the moment", gauge);
+        let mut add =
+            |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+        add("mqtt_connects", "Connections accepted", &self.connects);
+        add("mqtt_received", "PUBLISH packets received", &self.received);
+        add("mqtt_acknowledged", "Answers sent once their record was on disk", &self.acknowledged);
+        add("mqtt_delivered", "PUBLISH packets sent to subscribers", &self.delivered);
+        add("mqtt_expired", "Deliveries dropped for message expiry", &self.expired);
+        add("mqtt_too_large", "Deliveries dropped for packet size", &self.too_large);
+        add("mqtt_missed", "Records gone before a subscriber had them", &self.missed);
+        add("mqtt_duplicates", "Second copies of QoS 2 messages dropped", &self.duplicates);
+        add("mqtt_wills", "Wills published", &self.wills);
+        add("mqtt_lost_commits", "Connections ended by a failed commit", &self.lost_commits);
+        add("mqtt_received_bytes", "Bytes read from clients", &self.bytes_in);
+        add("mqtt_sent_bytes", "Bytes written to clients", &self.bytes_out);
+        let faults = self.faults.clone();
+        registry.register("mqtt_faults", "Connections ended for what the client did", faults);
+        let refused = self.refused.clone();
+        registry.register("mqtt_refused", "Connections refused with CONNACK", refused);
+    }
+
+    pub(crate) fn fault(&self, reason: u8) {
+        self.faults.get_or_create(&label(reason)).inc();
+    }
+
+    pub(crate) fn refuse(&self, reason: u8) {
+        self.refused.get_or_create(&label(reason)).inc();
+    }
+
+    /// Connections that were ended with this reason code for what the client did.
+    pub fn faults(&self, reason: u8) -> u64 {
+        self.faults.get(&label(reason)).map_or(0, |counter| counter.get())
+    }
+}
+
+fn label(reason: u8) -> ReasonLabel {
+    ReasonLabel { reason: format!("0x{reason:02X}") }
+}
