@@ -304,12 +304,8 @@ impl QueryRunner {
                     return End::Done;
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
-<<<<<<< HEAD
                 () = self.lost() => {}
                 () = stop(shutdown) => {}
-=======
-                () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {}
->>>>>>> main
             }
         }
     }
@@ -448,10 +444,7 @@ impl QueryRunner {
                 self.metrics.too_large.get_or_create(&self.label).inc();
                 Ok(())
             }
-<<<<<<< HEAD
-=======
             // The rows are made again from the checkpoint.
->>>>>>> main
             Err(AppendError::Overload(_)) => Err(End::Again),
             Err(AppendError::Closed(_)) => Err(End::Done),
         }
@@ -487,10 +480,7 @@ impl QueryRunner {
         following.ticked = Instant::now();
         match self.journal.append(&record) {
             Ok(ticket) => following.tick = Some(ticket),
-<<<<<<< HEAD
-=======
             // A later look at the clock writes it.
->>>>>>> main
             Err(AppendError::TooLarge(_) | AppendError::Overload(_)) => {}
             Err(AppendError::Closed(_)) => return Err(End::Done),
         }
