@@ -6,3 +6,4 @@ mod door;
 mod mqtt;
 mod power;
 mod process;
+mod query;
