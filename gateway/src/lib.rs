@@ -5,9 +5,12 @@
 //! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`] and [`node`] (the way in),
 //! [`query`], [`mqtt`] (the front door and subscribers), [`forward`] (upstreams), [`http`], [`cli`].
 
+pub mod app;
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod forward;
 pub mod http;
 pub mod journal;
 pub mod mqtt;

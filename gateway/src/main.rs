@@ -1,2 +1,5 @@
-//! The binary.
-fn main() {}
+//! `headwater`: the gateway and its tools.
+
+fn main() -> std::process::ExitCode {
+    headwater::cli::main()
+}

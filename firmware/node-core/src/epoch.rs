@@ -15,7 +15,7 @@ use embedded_storage::nor_flash::NorFlash;
 const SLOT: usize = 8;
 const FREE: [u8; SLOT] = [0xFF; SLOT];
 
-/// The flash that [`next_epoch`] needs, in erase pages.
+/// The flash that counting boot epochs needs, in erase pages.
 pub const EPOCH_PAGES: u32 = 2;
 
 /// Counts this start: returns its epoch, which is stored when this returns, and is greater than any

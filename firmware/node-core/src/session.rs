@@ -149,6 +149,7 @@ pub(crate) struct Session {
     next_ticket: u32,
     cursor: u64,
     failures: u32,
+    up_since_ms: u64,
     random: u32,
     time_due_ms: u64,
     time_asked: Option<TimeAsked>,
@@ -166,6 +167,7 @@ impl Session {
             next_ticket: 0,
             cursor: 0,
             failures: 0,
+            up_since_ms: 0,
             random: seed | 1,
             time_due_ms: 0,
             time_asked: None,
@@ -179,6 +181,7 @@ impl Session {
             Event::Connected => {
                 self.link = Link::Up { announced: false, online: false };
                 self.cursor = 0;
+                self.up_since_ms = now_ms;
                 self.time_due_ms = now_ms;
             }
             Event::Disconnected => self.disconnected(now_ms),
@@ -286,18 +289,24 @@ impl Session {
         };
         flying.acknowledged = true;
         effect.gap_reported = flying.what == What::Online { with_gap: true };
-        self.failures = 0;
         while self.in_flight.front().is_some_and(|oldest| oldest.acknowledged) {
             if let Some(InFlight { what: What::Block(offset), .. }) = self.in_flight.pop_front() {
                 effect.trim = Some(offset + 1);
+                self.failures = 0;
             }
         }
         effect
     }
 
     fn disconnected(&mut self, now_ms: u64) {
-        if matches!(self.link, Link::Down { .. }) {
-            return;
+        // A gateway that takes the connection and then refuses the blocks is a failure too.
+        let lasted_ms = match self.link {
+            Link::Down { .. } => return,
+            Link::Connecting => 0,
+            Link::Up { .. } => now_ms.saturating_sub(self.up_since_ms),
+        };
+        if lasted_ms >= self.policy.backoff_ms_max {
+            self.failures = 0;
         }
         let doubled = self.policy.backoff_ms_min << self.failures.min(16);
         let wait_ms = doubled.min(self.policy.backoff_ms_max);
@@ -395,6 +404,35 @@ mod tests {
             assert!((full_ms / 2..=full_ms).contains(&wait_ms), "{failures}: {wait_ms}");
         }
         assert_ne!(waits(1), waits(1000));
+    }
+
+    #[test]
+    fn a_gateway_that_takes_all_but_the_blocks_is_asked_less_and_less_often() {
+        let mut session = session();
+        let mut now_ms = 0;
+        let mut wait_ms = 0;
+        for _ in 0..8 {
+            assert_eq!(session.step(now_ms, &VIEW), Step::Connect);
+            session.event(now_ms, Event::Connected);
+            let sent = tickets(&steps(&mut session, now_ms, &with_blocks(9)));
+            for ticket in &sent[..2] {
+                session.event(now_ms, Event::Acknowledged(*ticket));
+            }
+            session.event(now_ms, Event::Disconnected);
+            let Step::Wait { until_ms } = session.step(now_ms, &VIEW) else { panic!() };
+            wait_ms = until_ms - now_ms;
+            now_ms = until_ms;
+        }
+        assert!(wait_ms >= SessionPolicy::default().backoff_ms_max / 2, "{wait_ms}");
+        session.step(now_ms, &VIEW);
+        session.event(now_ms, Event::Connected);
+        let sent = tickets(&steps(&mut session, now_ms, &with_blocks(9)));
+        for ticket in sent {
+            session.event(now_ms, Event::Acknowledged(ticket));
+        }
+        session.event(now_ms, Event::Disconnected);
+        let Step::Wait { until_ms } = session.step(now_ms, &VIEW) else { panic!() };
+        assert!(until_ms - now_ms <= SessionPolicy::default().backoff_ms_min);
     }
 
     #[test]

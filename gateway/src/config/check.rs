@@ -69,7 +69,9 @@ impl<'a> Checker<'a> {
         match serde_path_to_error::deserialize(document) {
             Ok(raw) => Some(raw),
             Err(problem) => {
+                // toml's spanned values show up in paths under a private name.
                 let key = problem.path().to_string();
+                let key = key.split(".$__").next().unwrap_or_default().to_owned();
                 let inner = problem.into_inner();
                 let at = inner.span().map_or(0, |span| span.start);
                 self.fault(at, &key, inner.message());

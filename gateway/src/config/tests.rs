@@ -48,7 +48,7 @@ fn a_good_configuration_is_read_with_its_defaults() {
 #[test]
 fn each_fault_names_line_key_fault_and_remedy() {
     for (from, to, line, key, words) in [
-        ("[mqtt]", "[mqtt]\nport = 1", 7, "mqtt", "unknown field `port`"),
+        ("[mqtt]", "[mqtt]\nport = 1", 7, "mqtt.port", "unknown field `port`"),
         ("\"127.0.0.1:0\"", "\"localhost\"", 7, "mqtt.listen", "0.0.0.0:1883"),
         ("\"256 KiB\"", "\"256 kib\"", 8, "mqtt.max_packet_size", "KiB, MiB"),
         ("partitions = 4", "partitions = 0", 16, "stream.partitions", "1 to 64"),

@@ -89,11 +89,7 @@ impl Gate {
             (user.name.clone(), (user.password_hash.clone(), access))
         });
         let anonymous = config.anonymous.clone().map(|rules| Arc::new(Access::Rules(rules)));
-        Self {
-            users: users.collect(),
-            anonymous,
-            checks: Semaphore::new(CHECKS_AT_A_TIME),
-        }
+        Self { users: users.collect(), anonymous, checks: Semaphore::new(CHECKS_AT_A_TIME) }
     }
 
     /// Lets a client in, or says why not. Passwords are checked on a thread for blocking work.

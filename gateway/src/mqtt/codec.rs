@@ -10,8 +10,8 @@ use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
 
 use super::frame::{self, Frame};
 use super::packet::{
-    ConnAck, Connect, Fault, Filter, Login, Packet, RetainHandling, Subscribe, Unsubscribe, Version,
-    Will, reason,
+    ConnAck, Connect, Fault, Filter, Login, Packet, RetainHandling, Subscribe, Unsubscribe,
+    Version, Will, reason,
 };
 use super::properties::Travelling;
 
@@ -378,8 +378,7 @@ pub(crate) fn put_suback(out: &mut Vec<u8>, version: Version, id: u16, codes: &[
                 reason::SHARED_UNSUPPORTED => Code::SharedSubscriptionsNotSupported,
                 _ => Code::Unspecified,
             });
-            let suback =
-                v5::SubAck { pkid: id, return_codes: codes.collect(), properties: None };
+            let suback = v5::SubAck { pkid: id, return_codes: codes.collect(), properties: None };
             suback.write(&mut bytes).is_ok()
         }
     };
@@ -397,8 +396,7 @@ pub(crate) fn put_unsuback(out: &mut Vec<u8>, version: Version, id: u16, existed
                 true => v5::UnsubAckReason::Success,
                 false => v5::UnsubAckReason::NoSubscriptionExisted,
             });
-            let unsuback =
-                v5::UnsubAck { pkid: id, reasons: reasons.collect(), properties: None };
+            let unsuback = v5::UnsubAck { pkid: id, reasons: reasons.collect(), properties: None };
             unsuback.write(&mut bytes).is_ok()
         }
     };

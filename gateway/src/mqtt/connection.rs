@@ -282,9 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(IntakeError::Append(AppendError::TooLarge(_))) => {
                 Ok(self.session.not_stored(message.id, message.qos, reason::QUOTA)?)
             }
-            Err(IntakeError::Append(_) | IntakeError::Recovering) => {
-                Err(End::Lost)
-            }
+            Err(IntakeError::Append(_) | IntakeError::Recovering) => Err(End::Lost),
         }
     }
 
@@ -292,12 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.context.record(self.session.client(), change, now_ms).map_err(|_| End::Lost)
     }
 
-    fn record_if(
-        &self,
-        needed: bool,
-        change: &Change,
-        now_ms: i64,
-    ) -> Result<Option<Ticket>, End> {
+    fn record_if(&self, needed: bool, change: &Change, now_ms: i64) -> Result<Option<Ticket>, End> {
         (needed && self.session.is_recorded()).then(|| self.record(change, now_ms)).transpose()
     }
 

@@ -200,8 +200,7 @@ impl Deliver {
             if looked_at >= RECORDS_A_TURN {
                 return (Waiting::Turn, None);
             }
-            let bytes_max =
-                (outbound.room() * ROOM_BYTES).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+            let bytes_max = (outbound.room() * ROOM_BYTES).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
             let records = match read(reader, sources.journal, bytes_max) {
                 Ok(records) if records.is_empty() => return (Waiting::Durable, None),
                 Ok(records) => records,

@@ -134,12 +134,8 @@ fn take_id(bytes: &mut &[u8]) -> Result<u16, Fault> {
 }
 
 /// Reads PUBLISH in place.
-pub(crate) fn read_publish<'a>(
-    frame: &Frame<'a>,
-    version: Version,
-) -> Result<Publish<'a>, Fault> {
-    let (dup, qos, retain) =
-        (frame.flags & 8 != 0, (frame.flags >> 1) & 3, frame.flags & 1 != 0);
+pub(crate) fn read_publish<'a>(frame: &Frame<'a>, version: Version) -> Result<Publish<'a>, Fault> {
+    let (dup, qos, retain) = (frame.flags & 8 != 0, (frame.flags >> 1) & 3, frame.flags & 1 != 0);
     if qos == 3 {
         return Err(Fault::malformed("a PUBLISH of QoS 3"));
     }

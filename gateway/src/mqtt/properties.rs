@@ -60,16 +60,16 @@ fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Property<'a>>, Fault> {
             Some((_, used)) => skip(&mut value, used)?,
             None => return Err(Fault::malformed("properties that end too early")),
         },
-        other => return Err(Fault::malformed(format!("property 0x{other:02X} does not belong here"))),
+        other => {
+            return Err(Fault::malformed(format!("property 0x{other:02X} does not belong here")));
+        }
     }
     *rest = value;
     Ok(Some(Property { id, whole: &all[..all.len() - value.len()] }))
 }
 
 fn skip(value: &mut &[u8], count: usize) -> Result<(), Fault> {
-    *value = value
-        .get(count..)
-        .ok_or_else(|| Fault::malformed("properties that end too early"))?;
+    *value = value.get(count..).ok_or_else(|| Fault::malformed("properties that end too early"))?;
     Ok(())
 }
 
@@ -260,13 +260,13 @@ mod tests {
     #[test]
     fn properties_that_break_the_rules_are_refused_with_the_right_reason() {
         for (bytes, expected) in [
-            (&[0x02_u8, 0, 0][..], reason::MALFORMED),       // too short
-            (&[0x11, 0, 0, 0, 0], reason::MALFORMED),        // of another packet
-            (&[0x01, 0, 0x01, 0], reason::PROTOCOL_ERROR),   // twice
-            (&[0x01, 2], reason::PROTOCOL_ERROR),            // no such format
-            (&[0x0B, 1], reason::PROTOCOL_ERROR),            // for servers only
-            (&[0x26, 0, 1, 0xFF, 0, 0], reason::MALFORMED),  // not UTF-8
-            (&[0x08, 0, 1, b'#'], reason::PROTOCOL_ERROR),   // a response to a wildcard
+            (&[0x02_u8, 0, 0][..], reason::MALFORMED),      // too short
+            (&[0x11, 0, 0, 0, 0], reason::MALFORMED),       // of another packet
+            (&[0x01, 0, 0x01, 0], reason::PROTOCOL_ERROR),  // twice
+            (&[0x01, 2], reason::PROTOCOL_ERROR),           // no such format
+            (&[0x0B, 1], reason::PROTOCOL_ERROR),           // for servers only
+            (&[0x26, 0, 1, 0xFF, 0, 0], reason::MALFORMED), // not UTF-8
+            (&[0x08, 0, 1, b'#'], reason::PROTOCOL_ERROR),  // a response to a wildcard
         ] {
             assert_eq!(check_publish(bytes).expect_err("wrong").reason, expected, "{bytes:?}");
         }

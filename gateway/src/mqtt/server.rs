@@ -39,7 +39,7 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// What the page and the API show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MqttStatus {
     /// Connections at the moment.
     pub connections: usize,

@@ -52,7 +52,7 @@ struct Inner {
 }
 
 /// Counts for the page and the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct StateCounts {
     /// Topics with a retained message.
     pub retained: usize,
@@ -236,7 +236,8 @@ impl Projection for StateProjection {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        postcard::to_extend(&*self.0.lock(), vec![SNAPSHOT_VERSION]).expect("a Vec takes any length")
+        postcard::to_extend(&*self.0.lock(), vec![SNAPSHOT_VERSION])
+            .expect("a Vec takes any length")
     }
 }
 

@@ -278,13 +278,14 @@ impl QueryRunner {
                     return End::Done;
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
-                _ = shutdown.wait_for(|stop| *stop) => {}
+                () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {}
             }
         }
     }
 
     /// Takes the next records. True when caught up.
     async fn step(&mut self, following: &mut Following) -> Result<bool, End> {
+        self.journal.admit().await;
         let first = following.reader.position();
         let caught_up = match following.reader.read(READ_BYTES) {
             Ok(records) => {
@@ -416,6 +417,8 @@ impl QueryRunner {
                 self.metrics.too_large.get_or_create(&self.label).inc();
                 Ok(())
             }
+            // The rows are made again from the checkpoint.
+            Err(AppendError::Overload(_)) => Err(End::Again),
             Err(AppendError::Closed(_)) => Err(End::Done),
         }
     }
@@ -450,7 +453,8 @@ impl QueryRunner {
         following.ticked = Instant::now();
         match self.journal.append(&record) {
             Ok(ticket) => following.tick = Some(ticket),
-            Err(AppendError::TooLarge(_)) => {}
+            // A later look at the clock writes it.
+            Err(AppendError::TooLarge(_) | AppendError::Overload(_)) => {}
             Err(AppendError::Closed(_)) => return Err(End::Done),
         }
         Ok(())

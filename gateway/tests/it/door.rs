@@ -35,8 +35,7 @@ impl Door {
         let config = Config::parse("test.toml", &text).expect("a configuration");
         let catalog = Arc::new(Catalog::open(&dir.join("catalog.redb")).expect("a catalog"));
         let options = JournalOptions { segment_size: 1 << 20, ..JournalOptions::default() };
-        let (journal, _) = Journal::open(&dir.join("log"), options, Box::new(|_| {}))
-            .expect("a journal");
+        let (journal, _) = Journal::open(&dir.join("log"), options).expect("a journal");
         let streams = Arc::new(Streams::new(&config, &catalog).expect("streams"));
         let nodes = Arc::new(Nodes::default());
         let state = Arc::new(MqttState::default());

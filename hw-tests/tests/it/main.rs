@@ -1,3 +1,5 @@
 //! Real programs under real faults.
 
+mod kafka;
 mod node;
+mod whole_path;

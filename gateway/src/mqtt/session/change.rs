@@ -41,9 +41,13 @@ pub(crate) struct Subscription {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Change {
     /// A new session; whatever was there under this client id is gone.
-    Begin { expiry_s: u32 },
+    Begin {
+        expiry_s: u32,
+    },
     /// The client is back.
-    Resume { expiry_s: u32 },
+    Resume {
+        expiry_s: u32,
+    },
     /// Its `since` is the offset of this record.
     Subscribe(Vec<Subscription>),
     Unsubscribe(Vec<String>),
@@ -51,7 +55,11 @@ pub(crate) enum Change {
     Release(u16),
     Position(Position),
     /// The connection has ended, the session goes on.
-    Detach { at_ms: i64, expiry_s: u32, position: Position },
+    Detach {
+        at_ms: i64,
+        expiry_s: u32,
+        position: Position,
+    },
     End,
 }
 

@@ -254,9 +254,7 @@ impl Outbound {
     ) -> impl Iterator<Item = &'a Subscription> {
         let ours = message.client == &*self.subscriber.client;
         self.subscriptions.iter().filter(move |s| {
-            s.since <= offset
-                && !(s.no_local && ours)
-                && filter_matches(&s.filter, message.topic)
+            s.since <= offset && !(s.no_local && ours) && filter_matches(&s.filter, message.topic)
         })
     }
 

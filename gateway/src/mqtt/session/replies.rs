@@ -56,11 +56,7 @@ impl Replies {
         self.queue.push_back(Reply { ticket: Some(ticket), answer });
     }
 
-    pub(crate) fn settle(
-        &mut self,
-        durable: &Durable,
-        out: &mut Vec<u8>,
-    ) -> Result<Settled, Lost> {
+    pub(crate) fn settle(&mut self, durable: &Durable, out: &mut Vec<u8>) -> Result<Settled, Lost> {
         let mut settled = Settled::default();
         while let Some(reply) = self.queue.front() {
             if let Some(ticket) = reply.ticket {

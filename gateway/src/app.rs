@@ -1,0 +1,317 @@
+//! The gateway put together: opens the house, starts the rooms, stops them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus_client::registry::Registry;
+use serde_json::{Value as Json, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::exit::{Code, Failure};
+use crate::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
+use crate::http::{Ask, HttpServer, Sources};
+use crate::journal::{Journal, JournalOptions, Recovery};
+use crate::mqtt::{MqttMetrics, MqttServer, MqttState};
+use crate::node::Nodes;
+use crate::projection::Follower;
+use crate::query::{QueryMetrics, QueryRunner};
+use crate::stream::{Intake, IntakeMetrics, Rows, StreamStats, Streams};
+
+/// The journal's directory in the data directory.
+pub const JOURNAL_DIR: &str = "journal";
+const CATALOG_FILE: &str = "catalog.redb";
+
+/// A running gateway.
+pub struct App {
+    journal: Journal,
+    mqtt_addr: SocketAddr,
+    http_addr: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    rooms: JoinSet<(&'static str, Result<(), String>)>,
+    follower: tokio::task::JoinHandle<()>,
+    status: Arc<Sources>,
+}
+
+/// What every room is built from.
+struct House {
+    config: Config,
+    journal: Journal,
+    catalog: Arc<Catalog>,
+    streams: Arc<Streams>,
+    nodes: Arc<Nodes>,
+    rows: Rows,
+    stats: StreamStats,
+    registry: Registry,
+}
+
+impl App {
+    /// Opens the data directory, restores what follows from the journal and opens the doors.
+    ///
+    /// # Errors
+    /// [`Failure`] with the exit code that fits.
+    pub async fn start(config: Config) -> Result<Self, Failure> {
+        let mut house = House::open(config)?;
+        let mqtt_state = Arc::new(MqttState::default());
+        let projections =
+            vec![house.nodes.projection(), house.stats.projection(), mqtt_state.projection()];
+        let follower =
+            Follower::start(house.journal.clone(), Arc::clone(&house.catalog), projections)?;
+        let applied = follower.applied();
+        let (shutdown, stop) = watch::channel(false);
+        let mut rooms = JoinSet::new();
+
+        let intake_metrics = IntakeMetrics::default();
+        intake_metrics.register(&mut house.registry);
+        let intake = Intake::new(
+            house.journal.clone(),
+            Arc::clone(&house.streams),
+            Arc::clone(&house.nodes),
+            intake_metrics,
+        );
+        let mqtt_metrics = MqttMetrics::default();
+        mqtt_metrics.register(&mut house.registry);
+        let mqtt = MqttServer::bind(
+            &house.config.mqtt,
+            intake,
+            Arc::clone(&mqtt_state),
+            applied,
+            mqtt_metrics,
+        )
+        .map_err(|problem| taken("mqtt.listen", house.config.mqtt.listen, &problem))?;
+        let mqtt_addr = mqtt
+            .local_addr()
+            .map_err(|problem| taken("mqtt.listen", house.config.mqtt.listen, &problem))?;
+
+        let queries = house.queries(&stop, &mut rooms)?;
+        let routes = house.forwarders(&stop, &mut rooms)?;
+        let view = mqtt.view();
+        let mqtt_status: Ask = Arc::new(move || json!(view.status()));
+        let listen = house.config.http.listen;
+        let http_config = house.config.http.clone();
+        let status = Arc::new(house.sources(mqtt_status, queries, routes));
+        let http = HttpServer::bind(&http_config, Arc::clone(&status))
+            .await
+            .map_err(|problem| taken("http.listen", listen, &problem))?;
+        let http_addr =
+            http.local_addr().map_err(|problem| taken("http.listen", listen, &problem))?;
+
+        let follower = tokio::spawn(follower.run());
+        let stop_http = stop.clone();
+        rooms.spawn(async move {
+            ("http", http.run(stop_http).await.map_err(|problem| problem.to_string()))
+        });
+        rooms.spawn(async move {
+            mqtt.run(stop).await;
+            ("mqtt", Ok(()))
+        });
+        let journal = status.journal.clone();
+        Ok(Self { journal, mqtt_addr, http_addr, shutdown, rooms, follower, status })
+    }
+
+    /// Where the front door listens.
+    pub fn mqtt_addr(&self) -> SocketAddr {
+        self.mqtt_addr
+    }
+
+    /// Where page, API and metrics listen.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The rooms' own accounts, as the API gives them.
+    pub fn status(&self) -> &Sources {
+        &self.status
+    }
+
+    /// Returns when the gateway cannot go on: its disk failed, or a room ended.
+    pub async fn failed(&mut self) -> Failure {
+        let mut durable = self.journal.watch();
+        tokio::select! {
+            _ = durable.wait_for(|durable| durable.closed) => {
+                let why = self.journal.stats().last_error.unwrap_or_default();
+                Failure::new(Code::Disk, format!("the journal stopped: {why}"))
+            }
+            Some(ended) = self.rooms.join_next() => match ended {
+                Ok((room, Ok(()))) => Failure::new(Code::Disk, format!("{room} ended by itself")),
+                Ok((room, Err(why))) => Failure::new(Code::Disk, format!("{room}: {why}")),
+                Err(panic) => Failure::new(Code::Disk, panic),
+            },
+        }
+    }
+
+    /// Closes the doors, finishes the commit, settles what forwards, saves what follows.
+    pub async fn stop(mut self) {
+        self.shutdown.send_replace(true);
+        while let Some(ended) = self.rooms.join_next().await {
+            match ended {
+                Ok((_, Ok(()))) => {}
+                Ok((room, Err(why))) => warn!(room, why, "did not end well"),
+                Err(panic) => error!(%panic, "a room failed"),
+            }
+        }
+        let journal = self.journal.clone();
+        if let Err(panic) = tokio::task::spawn_blocking(move || journal.close()).await {
+            error!(%panic, "the journal failed while closing");
+        }
+        if let Err(panic) = self.follower.await {
+            error!(%panic, "the follower failed");
+        }
+    }
+}
+
+impl House {
+    fn open(config: Config) -> Result<Self, Failure> {
+        let disk = |problem| {
+            let dir = config.data_dir.display();
+            Failure::new(Code::Disk, format!("data_dir {dir}: {problem}"))
+        };
+        let journal_dir = config.data_dir.join(JOURNAL_DIR);
+        std::fs::create_dir_all(&journal_dir).map_err(disk)?;
+        let options = JournalOptions {
+            segment_size: config.log.segment_bytes,
+            max_size: Some(config.log.max_bytes),
+            ..JournalOptions::default()
+        };
+        let (mut log, recovery) = log_lite::Journal::open_dir(&journal_dir, options)?;
+        report(&recovery);
+        let catalog = Arc::new(Catalog::open(&config.data_dir.join(CATALOG_FILE))?);
+        // Damage in the last commit looks like a torn tail and is cut; what a reader has seen there
+        // must not get the offsets of other records.
+        log.advance_to(catalog.highest_position()?)?;
+        let journal = Journal::on(log, &journal_dir);
+        let streams = Arc::new(Streams::new(&config, &catalog)?);
+        streams
+            .manifest()
+            .save(&config.data_dir)
+            .map_err(|problem| Failure::new(Code::Disk, problem))?;
+        let nodes = Arc::new(Nodes::default());
+        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes));
+        let mut registry = Registry::with_prefix("headwater");
+        crate::journal::register(&journal, &mut registry);
+        let stats = StreamStats::default();
+        Ok(Self { config, journal, catalog, streams, nodes, rows, stats, registry })
+    }
+
+    fn queries(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        rooms: &mut JoinSet<(&'static str, Result<(), String>)>,
+    ) -> Result<Ask, Failure> {
+        let metrics = QueryMetrics::default();
+        metrics.register(&mut self.registry);
+        let mut asks: Vec<Ask> = Vec::new();
+        for query in &self.config.queries {
+            let runner = QueryRunner::new(
+                &query.plan,
+                self.journal.clone(),
+                Arc::clone(&self.catalog),
+                &self.streams,
+                self.rows.clone(),
+                metrics.clone(),
+            )?;
+            let handle = runner.handle();
+            asks.push(Arc::new(move || json!(handle.status())));
+            let stop = stop.clone();
+            rooms.spawn(async move {
+                runner.run(stop).await;
+                ("query", Ok(()))
+            });
+        }
+        Ok(Arc::new(move || Json::Array(asks.iter().map(|ask| ask()).collect())))
+    }
+
+    fn forwarders(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        rooms: &mut JoinSet<(&'static str, Result<(), String>)>,
+    ) -> Result<Ask, Failure> {
+        let metrics = ForwardMetrics::default();
+        metrics.register(&mut self.registry);
+        let incarnation = self.catalog.fact("incarnation", new_incarnation)?;
+        let mut asks: Vec<Ask> = Vec::new();
+        for (name, upstream) in &self.config.upstreams {
+            if self.config.routes.iter().all(|route| route.upstream != *name) {
+                info!(upstream = name, "has no routes");
+                continue;
+            }
+            let with = Surroundings {
+                identity: Identity {
+                    gateway: self.config.id.clone(),
+                    incarnation: incarnation.clone(),
+                },
+                journal: self.journal.clone(),
+                catalog: Arc::clone(&self.catalog),
+                streams: Arc::clone(&self.streams),
+                rows: self.rows.clone(),
+                metrics: metrics.clone(),
+            };
+            let forwarder = Forwarder::new(name, upstream, &self.config.routes, with)?;
+            let status = forwarder.status();
+            asks.push(Arc::new(move || json!(status.routes())));
+            let stop = stop.clone();
+            rooms.spawn(async move {
+                forwarder.run(stop).await;
+                ("forward", Ok(()))
+            });
+        }
+        Ok(Arc::new(move || {
+            let all = asks.iter().flat_map(|ask| match ask() {
+                Json::Array(routes) => routes,
+                other => vec![other],
+            });
+            Json::Array(all.collect())
+        }))
+    }
+
+    fn sources(self, mqtt: Ask, queries: Ask, routes: Ask) -> Sources {
+        Sources {
+            id: self.config.id.clone(),
+            started: Instant::now(),
+            config: self.config.masked(),
+            journal: self.journal,
+            streams: self.streams,
+            rows: self.rows,
+            stats: self.stats,
+            nodes: self.nodes,
+            registry: self.registry,
+            mqtt,
+            queries,
+            routes,
+        }
+    }
+}
+
+fn taken(key: &str, address: SocketAddr, problem: &std::io::Error) -> Failure {
+    let code = match problem.kind() {
+        std::io::ErrorKind::AddrInUse => Code::TryAgain,
+        _ => Code::Config,
+    };
+    Failure::new(code, format!("{key}: cannot listen on {address}: {problem}"))
+}
+
+fn report(recovery: &Recovery) {
+    let Recovery { segments, start, end, .. } = recovery;
+    info!(segments, start, end, "journal opened");
+    if let Some(torn) = &recovery.torn {
+        info!(?torn, "an unacknowledged tail was cut");
+    }
+    for damage in &recovery.damage {
+        error!(%damage, "the journal is damaged; what is whole is served, nothing was deleted");
+    }
+    for aside in &recovery.set_aside {
+        error!(?aside, "a segment without a readable header was set aside");
+    }
+}
+
+/// Random enough that no two data directories share it: the kernel's own UUID.
+fn new_incarnation() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/uuid").map_or_else(
+        |_| format!("{:x}", jiff::Timestamp::now().as_nanosecond()),
+        |uuid| uuid.trim().to_owned(),
+    )
+}

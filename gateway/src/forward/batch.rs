@@ -1,0 +1,221 @@
+//! Records on their way out, in one arena that is used again and again.
+
+/// What is staged at a time, in records...
+const RECORDS_FULL: usize = 500;
+/// ...and in bytes. The last record of the journal that is taken may go beyond.
+const BYTES_FULL: usize = 256 << 10;
+/// An arena that one large record has blown up is given back above this.
+const BYTES_KEPT: usize = 1 << 20;
+
+/// How a value reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ValueKind {
+    /// JSON text.
+    Json,
+    /// A payload as it came, whatever it is.
+    Payload,
+    /// Bytes that are no text.
+    Binary,
+}
+
+/// One record as an upstream gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutRecord<'a> {
+    /// The record's offset in the journal; of a gap in the journal itself the first that is missing.
+    pub(super) offset: u64,
+    /// The last offset that it stands for.
+    pub(super) last: u64,
+    /// Which row of the record, from 0, where the record has rows.
+    pub(super) index: Option<u32>,
+    /// Partition of the stream, from 0.
+    pub(super) partition: u16,
+    /// Event time, ms since 1970.
+    pub(super) time_ms: i64,
+    /// The stream's key.
+    pub(super) key: &'a str,
+    /// The MQTT topic that it came on.
+    pub(super) topic: Option<&'a str>,
+    /// Why something is missing, if the record says that.
+    pub(super) gap: Option<&'static str>,
+    /// The value.
+    pub(super) value: &'a [u8],
+    /// How it reads.
+    pub(super) kind: ValueKind,
+}
+
+/// Staged records of all routes.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<Meta>,
+}
+
+#[derive(Debug)]
+struct Meta {
+    route: usize,
+    offset: u64,
+    last: u64,
+    index: Option<u32>,
+    partition: u16,
+    time_ms: i64,
+    gap: Option<&'static str>,
+    kind: ValueKind,
+    /// `None`: as long as the record before says, which is another row of the same message.
+    texts: Option<Texts>,
+    value_start: usize,
+    end: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Texts {
+    key_start: usize,
+    topic_start: usize,
+    topic: bool,
+    end: usize,
+}
+
+/// What a staged record has besides key, topic and value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) route: usize,
+    pub(super) offset: u64,
+    pub(super) last: u64,
+    pub(super) partition: u16,
+    pub(super) gap: Option<&'static str>,
+    pub(super) kind: ValueKind,
+}
+
+impl Batch {
+    /// Adds a record, or several rows of one with [`Entry::row`].
+    pub(super) fn entry<'b>(&'b mut self, head: Head, key: &str, topic: Option<&str>) -> Entry<'b> {
+        let key_start = self.bytes.len();
+        self.bytes.extend_from_slice(key.as_bytes());
+        let topic_start = self.bytes.len();
+        self.bytes.extend_from_slice(topic.unwrap_or_default().as_bytes());
+        let texts = Texts { key_start, topic_start, topic: topic.is_some(), end: self.bytes.len() };
+        Entry { batch: self, head, texts: Some(texts) }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.records.len() >= RECORDS_FULL || self.bytes.len() >= BYTES_FULL
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.records.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(BYTES_KEPT);
+        self.records.shrink_to(2 * RECORDS_FULL);
+    }
+
+    /// All records with their routes, in the order they were added.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, OutRecord<'_>)> {
+        let mut texts = Texts { key_start: 0, topic_start: 0, topic: false, end: 0 };
+        self.records.iter().map(move |meta| {
+            texts = meta.texts.unwrap_or(texts);
+            (meta.route, self.view(meta, texts))
+        })
+    }
+
+    fn view(&self, meta: &Meta, texts: Texts) -> OutRecord<'_> {
+        let text = |from: usize, to: usize| {
+            std::str::from_utf8(&self.bytes[from..to]).expect("key and topic were added as texts")
+        };
+        OutRecord {
+            offset: meta.offset,
+            last: meta.last,
+            index: meta.index,
+            partition: meta.partition,
+            time_ms: meta.time_ms,
+            key: text(texts.key_start, texts.topic_start),
+            topic: texts.topic.then(|| text(texts.topic_start, texts.end)),
+            gap: meta.gap,
+            value: &self.bytes[meta.value_start..meta.end],
+            kind: meta.kind,
+        }
+    }
+}
+
+/// A record that is being added.
+pub(super) struct Entry<'b> {
+    batch: &'b mut Batch,
+    head: Head,
+    texts: Option<Texts>,
+}
+
+impl Entry<'_> {
+    /// The one value of the record.
+    pub(super) fn value(mut self, time_ms: i64, value: &[u8]) {
+        self.push(time_ms, None, |bytes| bytes.extend_from_slice(value));
+    }
+
+    /// One of its rows; `write` appends the value.
+    pub(super) fn row(&mut self, time_ms: i64, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        self.push(time_ms, Some(index), write);
+    }
+
+    fn push(&mut self, time_ms: i64, index: Option<u32>, write: impl FnOnce(&mut Vec<u8>)) {
+        let Head { route, offset, last, partition, gap, kind } = self.head;
+        let value_start = self.batch.bytes.len();
+        write(&mut self.batch.bytes);
+        let end = self.batch.bytes.len();
+        let texts = self.texts.take();
+        self.batch.records.push(Meta {
+            route,
+            offset,
+            last,
+            index,
+            partition,
+            time_ms,
+            gap,
+            kind,
+            texts,
+            value_start,
+            end,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(offset: u64) -> Head {
+        let kind = ValueKind::Json;
+        Head { route: 3, offset, last: offset, partition: 1, gap: None, kind }
+    }
+
+    #[test]
+    fn rows_share_the_key_and_topic_of_their_record() {
+        let mut batch = Batch::default();
+        let mut rows = batch.entry(head(7), "pump", Some("a/b"));
+        rows.row(10, 0, |bytes| bytes.push(b'1'));
+        rows.row(20, 1, |bytes| bytes.push(b'2'));
+        batch.entry(head(8), "fan", None).value(30, b"3");
+        let seen: Vec<_> = batch
+            .iter()
+            .map(|(route, r)| (route, r.offset, r.index, r.key, r.topic, r.value, r.time_ms))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (3, 7, Some(0), "pump", Some("a/b"), &b"1"[..], 10),
+                (3, 7, Some(1), "pump", Some("a/b"), b"2", 20),
+                (3, 8, None, "fan", None, b"3", 30),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cleared_batch_gives_a_blown_up_arena_back() {
+        let mut batch = Batch::default();
+        batch.entry(head(0), "k", None).value(0, &vec![0; 3 * BYTES_KEPT]);
+        assert!(batch.is_full());
+        batch.clear();
+        assert_eq!(batch.len(), 0);
+        assert!(batch.bytes.capacity() <= BYTES_KEPT, "{}", batch.bytes.capacity());
+    }
+}

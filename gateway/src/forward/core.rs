@@ -1,0 +1,530 @@
+//! The policy: when to open, begin, send, commit, wait and give up. Pure: the shell tells what
+//! waits and what happened, the core says what to do next.
+//!
+//! ```text
+//!            Open               Begin               Commit
+//!  Closed ---------> Idle ---------------> Sending ---------> Idle
+//!    ^                |                       |
+//!    +---- any fault: back off, then everything anew ----+        Fenced: Stopped, for good
+//! ```
+//!
+//! After any fault the upstream is dropped and opened again, which settles what was under way and
+//! reads the position: nothing is assumed about a request whose answer did not come.
+
+use super::upstream::{Fault, FaultKind};
+
+/// Sizes and times of transactions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Policy {
+    /// A transaction begins at the earliest this long after the last one ended, so that what comes
+    /// in meanwhile shares it; a first record after silence goes at once.
+    pub(super) gather_ms: u64,
+    /// A transaction that has something and finds nothing more is held open this long since its
+    /// begin. 0: it closes at once and never holds back readers of the cluster.
+    pub(super) open_ms: u64,
+    /// A transaction closes at this many records...
+    pub(super) records_max: u32,
+    /// ...or bytes.
+    pub(super) bytes_max: u64,
+    /// While further behind than `behind`, these hold instead.
+    pub(super) catch_up_records_max: u32,
+    /// See `catch_up_records_max`.
+    pub(super) catch_up_bytes_max: u64,
+    /// Records of the journal not read yet from which a route counts as catching up.
+    pub(super) behind: u64,
+    /// The upstream gives up a transaction that is open this long, and fences its producer.
+    pub(super) transaction_timeout_ms: u64,
+}
+
+impl Policy {
+    /// For a cluster that serves transactions.
+    pub(super) const KAFKA: Self = Self {
+        gather_ms: 1_000,
+        open_ms: 0,
+        records_max: 1_000,
+        bytes_max: 512 << 10,
+        catch_up_records_max: 5_000,
+        catch_up_bytes_max: 2 << 20,
+        behind: 2_000,
+        transaction_timeout_ms: 30_000,
+    };
+
+    /// For files: a transaction is a file a partition.
+    pub(super) const DIRECTORY: Self = Self {
+        gather_ms: 0,
+        open_ms: 10_000,
+        records_max: 1_000_000,
+        bytes_max: 16 << 20,
+        catch_up_records_max: 1_000_000,
+        catch_up_bytes_max: 16 << 20,
+        behind: 2_000,
+        transaction_timeout_ms: u64::MAX,
+    };
+}
+
+/// The first retry comes after about this long; each further one after twice as long...
+const BACKOFF_MS: u64 = 100;
+/// ...up to this.
+const BACKOFF_MS_MAX: u64 = 15_000;
+/// What only a human can change is tried again this often.
+const REFUSED_RETRY_MS: u64 = 30_000;
+/// On shutdown, what waits is still sent for this long.
+const DRAIN_MS: u64 = 2_000;
+/// Between two looks at the journal while records gather, so that a busy journal does not wake the
+/// forwarder at each commit.
+const LOOK_MS: u64 = 20;
+
+/// What waits to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// Records that are ready to be sent.
+    pub(super) staged: u32,
+    /// The stage is full: reading on has to wait.
+    pub(super) full: bool,
+    /// Records of the journal that have not been looked at, for the route that is furthest behind.
+    pub(super) unread: u64,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Connect, fence predecessors, read positions; then report [`Outcome::Opened`].
+    Open,
+    /// Begin a transaction.
+    Begin,
+    /// Send what is staged.
+    Send,
+    /// Write the positions into the transaction and commit it.
+    Commit,
+    /// Nothing to do until `until_ms`, or until new records if `for_data`.
+    Wait {
+        /// A time of the core's clock; `u64::MAX`: no time.
+        until_ms: u64,
+        /// New records end the wait.
+        for_data: bool,
+    },
+    /// The end: shut down, or stopped for good.
+    Halt,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// The upstream is open.
+    Opened,
+    /// A transaction has begun.
+    Begun,
+    /// These were sent in it.
+    Sent {
+        /// Records.
+        records: u32,
+        /// Bytes of keys and values.
+        bytes: u64,
+    },
+    /// It is committed.
+    Committed,
+    /// Something failed; the shell has dropped the upstream.
+    Failed(Fault),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed { retry_ms: u64 },
+    Idle { ended_ms: Option<u64> },
+    Sending { begun_ms: u64, records: u32, bytes: u64 },
+    Stopped,
+}
+
+/// The policy's state.
+#[derive(Debug)]
+pub(super) struct Core {
+    policy: Policy,
+    state: State,
+    failures: u32,
+    jitter: u64,
+    drain_until_ms: Option<u64>,
+}
+
+impl Core {
+    /// `seed` varies the jitter between gateways.
+    pub(super) fn new(policy: Policy, seed: u64) -> Self {
+        let state = State::Closed { retry_ms: 0 };
+        Self { policy, state, failures: 0, jitter: seed | 1, drain_until_ms: None }
+    }
+
+    /// The gateway is shutting down: send what waits, for a short while, settle, halt.
+    pub(super) fn drain(&mut self, now_ms: u64) {
+        self.drain_until_ms.get_or_insert(now_ms.saturating_add(DRAIN_MS));
+    }
+
+    /// True once the upstream answers.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Idle { .. } | State::Sending { .. })
+    }
+
+    /// True once it will not try again on its own.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
+    }
+
+    /// What to do now.
+    pub(super) fn next(&self, now_ms: u64, waiting: &Waiting) -> Action {
+        match self.state {
+            State::Stopped => Action::Halt,
+            State::Closed { .. } if self.drain_until_ms.is_some() => Action::Halt,
+            State::Closed { retry_ms } if now_ms < retry_ms => {
+                Action::Wait { until_ms: retry_ms, for_data: false }
+            }
+            State::Closed { .. } => Action::Open,
+            State::Idle { ended_ms } => self.next_idle(now_ms, waiting, ended_ms),
+            State::Sending { begun_ms, records, bytes } => {
+                self.next_sending(now_ms, waiting, begun_ms, (records, bytes))
+            }
+        }
+    }
+
+    fn next_idle(&self, now_ms: u64, waiting: &Waiting, ended_ms: Option<u64>) -> Action {
+        let over = self.drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
+        if over || (self.drain_until_ms.is_some() && waiting.staged == 0) {
+            return Action::Halt;
+        }
+        if waiting.staged == 0 {
+            return Action::Wait { until_ms: u64::MAX, for_data: true };
+        }
+        let due_ms = ended_ms.map_or(0, |ended_ms| ended_ms.saturating_add(self.policy.gather_ms));
+        let enough = waiting.full || waiting.staged >= self.policy.records_max;
+        if enough || now_ms >= due_ms || self.drain_until_ms.is_some() {
+            return Action::Begin;
+        }
+        Action::Wait { until_ms: due_ms.min(now_ms.saturating_add(LOOK_MS)), for_data: false }
+    }
+
+    fn next_sending(
+        &self,
+        now_ms: u64,
+        waiting: &Waiting,
+        begun_ms: u64,
+        (records, bytes): (u32, u64),
+    ) -> Action {
+        let policy = &self.policy;
+        let (records_max, bytes_max) = if waiting.unread > policy.behind {
+            (policy.catch_up_records_max, policy.catch_up_bytes_max)
+        } else {
+            (policy.records_max, policy.bytes_max)
+        };
+        let due_ms = begun_ms.saturating_add(policy.open_ms);
+        let over = self.drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
+        // A file that is held open closes at its time even while records keep coming; a
+        // transaction that is not held closes when nothing more waits.
+        let timed_out = policy.open_ms > 0 && now_ms >= due_ms;
+        if records >= records_max || bytes >= bytes_max || timed_out || over {
+            return Action::Commit;
+        }
+        if waiting.staged > 0 {
+            return Action::Send;
+        }
+        if now_ms >= due_ms || self.drain_until_ms.is_some() {
+            return Action::Commit;
+        }
+        Action::Wait { until_ms: due_ms, for_data: true }
+    }
+
+    /// Takes what happened.
+    pub(super) fn on(&mut self, now_ms: u64, outcome: &Outcome) {
+        self.state = match (outcome, self.state) {
+            (_, State::Stopped) => State::Stopped,
+            (Outcome::Opened, _) => State::Idle { ended_ms: None },
+            (Outcome::Begun, _) => State::Sending { begun_ms: now_ms, records: 0, bytes: 0 },
+            (
+                Outcome::Sent { records, bytes },
+                State::Sending { begun_ms, records: r, bytes: b },
+            ) => {
+                let records = r.saturating_add(*records);
+                State::Sending { begun_ms, records, bytes: b.saturating_add(*bytes) }
+            }
+            (Outcome::Sent { .. }, state) => state,
+            (Outcome::Committed, _) => {
+                self.failures = 0;
+                State::Idle { ended_ms: Some(now_ms) }
+            }
+            (Outcome::Failed(fault), state) => self.failed(now_ms, fault.kind, state),
+        };
+    }
+
+    fn failed(&mut self, now_ms: u64, kind: FaultKind, state: State) -> State {
+        // A producer that slept through its transaction's time is fenced by the cluster itself;
+        // that is no rival, and a rival that took over meanwhile shows when the position is read.
+        let slept = match state {
+            State::Sending { begun_ms, .. } => {
+                now_ms.saturating_sub(begun_ms) >= self.policy.transaction_timeout_ms
+            }
+            _ => false,
+        };
+        let wait_ms = match kind {
+            FaultKind::Fenced if !slept => return State::Stopped,
+            FaultKind::Refused => self.jittered(REFUSED_RETRY_MS),
+            FaultKind::Fenced | FaultKind::Retry => {
+                let doubled = BACKOFF_MS << self.failures.min(16);
+                self.failures = self.failures.saturating_add(1);
+                self.jittered(doubled.min(BACKOFF_MS_MAX))
+            }
+        };
+        State::Closed { retry_ms: now_ms.saturating_add(wait_ms) }
+    }
+
+    /// From half of `ms` up to all of it, so that gateways do not come back in step. xorshift64.
+    fn jittered(&mut self, ms: u64) -> u64 {
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        ms / 2 + self.jitter % (ms / 2 + 1)
+    }
+}
+
+/// What the gateway itself remembers of a route: a hint that spares work, and a witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// [`super::Position::next`] as the upstream last confirmed it; 0 if it never did.
+    pub(super) committed: u64,
+    /// All below is either confirmed or does not belong to the route.
+    pub(super) scanned: u64,
+    /// The journal was found to end below this offset that the route had seen. It stays: the
+    /// journal grows past it, with other records.
+    pub(super) lost: Option<u64>,
+}
+
+/// What an upstream says about a route when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouteStart {
+    /// The first offset that it does not have; `None` if it knows nothing of the route.
+    pub(super) next: Option<u64>,
+    /// One above the highest offset that it has.
+    pub(super) reach: u64,
+    /// Its word counts alone. False where what it had may be carried away, as with files; then it
+    /// goes on from the mark.
+    pub(super) is_truth: bool,
+}
+
+/// Why a route must not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Halted {
+    /// The upstream has offsets that the journal does not.
+    #[error(
+        "the upstream has offsets up to {reach}, the journal ends at {end}: the journal was lost or \
+         is an older copy. Nothing is sent, so that no offset stands for two records. Start with a \
+         new data directory (it gets an incarnation of its own), or bring the lost journal back"
+    )]
+    LogLost {
+        /// One above the highest offset there.
+        reach: u64,
+        /// The end of the journal.
+        end: u64,
+    },
+    /// It confirmed a position and has none now.
+    #[error(
+        "the upstream confirmed offsets below {committed} and has no position now: was the topic \
+         headwater.positions deleted, or is it another cluster? Restore it, or give the upstream \
+         another name in the configuration to send all that the journal holds again"
+    )]
+    Missing {
+        /// What it confirmed.
+        committed: u64,
+    },
+    /// It confirmed more than it has now.
+    #[error(
+        "the upstream confirmed offsets below {committed} and now says {next}: it lost what it had \
+         acknowledged. Nothing is sent, so that nothing is doubled. Give the upstream another name \
+         in the configuration to send all that the journal holds again"
+    )]
+    WentBack {
+        /// What it confirmed.
+        committed: u64,
+        /// What it says.
+        next: u64,
+    },
+}
+
+/// Where a route goes on; the journal holds `start..end`.
+///
+/// # Errors
+/// [`Halted`]: it must not.
+pub(super) fn resume(
+    upstream: &RouteStart,
+    mark: Option<Mark>,
+    start: u64,
+    end: u64,
+) -> Result<u64, Halted> {
+    let lost = mark.and_then(|mark| mark.lost.or((mark.scanned > end).then_some(mark.scanned)));
+    if let Some(reach) = lost.or((upstream.reach > end).then_some(upstream.reach)) {
+        return Err(Halted::LogLost { reach, end });
+    }
+    match (upstream.next, mark) {
+        // A new route begins with the oldest record; what is not there any more is no gap of it.
+        (None, None) => Ok(start),
+        (None, Some(mark)) if !upstream.is_truth || mark.committed == 0 => Ok(mark.scanned),
+        (None, Some(Mark { committed, .. })) => Err(Halted::Missing { committed }),
+        (Some(next), None) => Ok(next),
+        (Some(next), Some(mark)) if !upstream.is_truth => Ok(next.max(mark.scanned)),
+        (Some(next), Some(mark)) => match next.cmp(&mark.committed) {
+            std::cmp::Ordering::Less => Err(Halted::WentBack { committed: mark.committed, next }),
+            std::cmp::Ordering::Equal => Ok(next.max(mark.scanned)),
+            std::cmp::Ordering::Greater => Ok(next),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(staged: u32) -> Waiting {
+        Waiting { staged, full: false, unread: 0 }
+    }
+
+    fn open(policy: Policy) -> Core {
+        let mut core = Core::new(policy, 42);
+        assert_eq!(core.next(0, &Waiting::default()), Action::Open);
+        core.on(0, &Outcome::Opened);
+        core
+    }
+
+    /// Sends and commits `records` at `now_ms`.
+    fn transact(core: &mut Core, now_ms: u64, records: u32) {
+        assert_eq!(core.next(now_ms, &waiting(records)), Action::Begin);
+        core.on(now_ms, &Outcome::Begun);
+        assert_eq!(core.next(now_ms, &waiting(records)), Action::Send);
+        core.on(now_ms, &Outcome::Sent { records, bytes: 1 });
+        assert_eq!(core.next(now_ms, &waiting(0)), Action::Commit);
+        core.on(now_ms, &Outcome::Committed);
+    }
+
+    #[test]
+    fn a_record_after_silence_goes_at_once_and_those_behind_it_gather() {
+        let mut core = open(Policy::KAFKA);
+        let idle = Action::Wait { until_ms: u64::MAX, for_data: true };
+        assert_eq!(core.next(5_000, &waiting(0)), idle);
+        transact(&mut core, 5_000, 1);
+        let wait = Action::Wait { until_ms: 5_020, for_data: false };
+        assert_eq!(core.next(5_000, &waiting(1)), wait);
+        let wait = Action::Wait { until_ms: 6_000, for_data: false };
+        assert_eq!(core.next(5_990, &waiting(300)), wait);
+        transact(&mut core, 6_000, 300);
+        // A full stage does not wait.
+        let full = Waiting { staged: 500, full: true, unread: 0 };
+        assert_eq!(core.next(6_001, &full), Action::Begin);
+    }
+
+    #[test]
+    fn a_transaction_closes_at_its_size_and_a_backlog_makes_it_larger() {
+        let mut core = open(Policy::KAFKA);
+        core.on(0, &Outcome::Begun);
+        core.on(0, &Outcome::Sent { records: 1_000, bytes: 1 });
+        assert_eq!(core.next(0, &waiting(9)), Action::Commit);
+        let behind = Waiting { staged: 9, full: false, unread: 100_000 };
+        assert_eq!(core.next(0, &behind), Action::Send);
+        core.on(0, &Outcome::Sent { records: 1, bytes: 2 << 20 });
+        assert_eq!(core.next(0, &behind), Action::Commit);
+    }
+
+    #[test]
+    fn a_file_is_held_open_for_its_time_and_closes_then_even_while_records_come() {
+        let mut core = open(Policy::DIRECTORY);
+        core.on(100, &Outcome::Begun);
+        core.on(100, &Outcome::Sent { records: 1, bytes: 1 });
+        let hold = Action::Wait { until_ms: 10_100, for_data: true };
+        assert_eq!(core.next(200, &waiting(0)), hold);
+        assert_eq!(core.next(200, &waiting(1)), Action::Send);
+        assert_eq!(core.next(10_100, &waiting(1)), Action::Commit);
+    }
+
+    #[test]
+    fn retries_come_later_and_later_up_to_a_bound_and_a_commit_ends_that() {
+        let mut core = open(Policy::KAFKA);
+        let wait_ms = |core: &mut Core| {
+            core.on(0, &Outcome::Failed(Fault::retry("no")));
+            match core.next(0, &waiting(1)) {
+                Action::Wait { until_ms, for_data: false } => until_ms,
+                other => panic!("{other:?}"),
+            }
+        };
+        let waits: Vec<u64> = (0..40).map(|_| wait_ms(&mut core)).collect();
+        for (index, wait_ms) in waits.iter().enumerate() {
+            let most_ms = (BACKOFF_MS << index.min(16)).min(BACKOFF_MS_MAX);
+            assert!((most_ms / 2..=most_ms).contains(wait_ms), "{index}: {wait_ms}");
+        }
+        let long: std::collections::BTreeSet<_> = waits[20..].iter().collect();
+        assert!(long.len() > 10, "jitter spreads the retries: {long:?}");
+        core.on(0, &Outcome::Opened);
+        transact(&mut core, 0, 1);
+        assert!(wait_ms(&mut core) <= BACKOFF_MS);
+    }
+
+    #[test]
+    fn a_fenced_forwarder_never_comes_back_unless_it_slept_through_its_own_transaction() {
+        let fenced = Outcome::Failed(Fault::fenced("rival"));
+        let mut core = open(Policy::KAFKA);
+        core.on(0, &Outcome::Begun);
+        core.on(40_000, &fenced);
+        assert!(matches!(core.next(40_000, &waiting(1)), Action::Wait { .. }));
+        core.on(41_000, &Outcome::Opened);
+        core.on(41_000, &Outcome::Begun);
+        core.on(41_010, &fenced);
+        for now_ms in [41_010, u64::MAX] {
+            assert_eq!(core.next(now_ms, &waiting(1)), Action::Halt);
+        }
+        core.on(50_000, &Outcome::Opened);
+        assert!(core.is_stopped());
+    }
+
+    #[test]
+    fn what_a_human_has_to_cure_is_tried_again_at_leisure() {
+        let mut core = open(Policy::KAFKA);
+        core.on(0, &Outcome::Failed(Fault::refused("password")));
+        let Action::Wait { until_ms, .. } = core.next(0, &waiting(1)) else {
+            panic!("it waits");
+        };
+        assert!((REFUSED_RETRY_MS / 2..=REFUSED_RETRY_MS).contains(&until_ms));
+        assert_eq!(core.next(until_ms, &waiting(1)), Action::Open);
+    }
+
+    #[test]
+    fn a_shutdown_sends_what_waits_but_not_for_ever() {
+        let mut core = open(Policy::KAFKA);
+        transact(&mut core, 0, 1);
+        core.drain(10);
+        transact(&mut core, 10, 5);
+        assert_eq!(core.next(10, &waiting(0)), Action::Halt);
+        core.on(20, &Outcome::Begun);
+        assert_eq!(core.next(10 + DRAIN_MS, &waiting(5)), Action::Commit);
+        core.on(10 + DRAIN_MS, &Outcome::Committed);
+        assert_eq!(core.next(10 + DRAIN_MS, &waiting(5)), Action::Halt);
+        let mut core = Core::new(Policy::KAFKA, 1);
+        core.drain(0);
+        assert_eq!(core.next(0, &waiting(5)), Action::Halt, "nothing to settle");
+    }
+
+    #[test]
+    fn a_route_goes_on_where_upstream_and_journal_agree_and_nowhere_else() {
+        let truth =
+            |next: Option<u64>| RouteStart { next, reach: next.unwrap_or(0), is_truth: true };
+        let mark = |committed, scanned| Some(Mark { committed, scanned, lost: None });
+        let from = |start: &RouteStart, mark| resume(start, mark, 5, 100);
+        assert_eq!(from(&truth(None), None), Ok(5), "a new route: from the oldest");
+        assert_eq!(from(&truth(None), mark(0, 40)), Ok(40), "nothing of it so far");
+        assert_eq!(from(&truth(Some(30)), None), Ok(30));
+        assert_eq!(from(&truth(Some(30)), mark(30, 40)), Ok(40));
+        assert_eq!(from(&truth(Some(50)), mark(30, 40)), Ok(50), "the upstream knows more");
+        let missing = Err(Halted::Missing { committed: 30 });
+        assert_eq!(from(&truth(None), mark(30, 40)), missing);
+        let back = Err(Halted::WentBack { committed: 30, next: 20 });
+        assert_eq!(from(&truth(Some(20)), mark(30, 40)), back);
+        let lost = Err(Halted::LogLost { reach: 101, end: 100 });
+        assert_eq!(from(&truth(Some(101)), None), lost);
+        assert_eq!(from(&truth(Some(50)), mark(50, 101)), lost);
+        let known = Some(Mark { committed: 0, scanned: 0, lost: Some(101) });
+        assert_eq!(from(&truth(Some(50)), known), lost, "it stays lost");
+        let files = RouteStart { next: Some(10), reach: 60, is_truth: false };
+        assert_eq!(from(&files, mark(60, 60)), Ok(60), "files may be carried away");
+        assert_eq!(from(&files, None), Ok(10));
+    }
+}

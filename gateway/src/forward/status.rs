@@ -1,0 +1,247 @@
+//! What can be seen of routes: status for API and page, counters for metrics.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
+use tracing::{error, info, warn};
+
+use super::batch::OutRecord;
+use crate::config::RouteConfig;
+
+/// How a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteState {
+    /// The upstream has not answered yet.
+    Connecting,
+    /// Records go.
+    Running,
+    /// Something failed; it is tried again.
+    Retrying,
+    /// It will not go on by itself; `last_error` says why and what to do.
+    Stopped,
+}
+
+/// A route, as API and page show it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RouteStatus {
+    /// The stream.
+    pub stream: String,
+    /// The upstream.
+    pub upstream: String,
+    /// The topic there.
+    pub topic: String,
+    /// All offsets below are there, or are not the route's.
+    pub position: u64,
+    /// Durable records of the journal that it has not dealt with.
+    pub lag: u64,
+    /// How it does.
+    pub state: RouteState,
+    /// What failed last and what to do about it; stays until records go again.
+    pub last_error: Option<String>,
+    /// Transactions committed since the start.
+    pub transactions: u64,
+    /// How long the last one took, ms.
+    pub transaction_ms: u64,
+    /// Records confirmed since the start.
+    pub records: u64,
+    /// Bytes of keys and values of these.
+    pub bytes: u64,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Counters of all forwarders, by upstream, stream and topic.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardMetrics {
+    records: Family<Labels, Counter>,
+    bytes: Family<Labels, Counter>,
+    transactions: Family<Labels, Counter>,
+    gaps: Family<Labels, Counter>,
+    refused: Family<Labels, Counter>,
+    retries: Family<Labels, Counter>,
+    position: Family<Labels, Gauge<u64, AtomicU64>>,
+}
+
+impl ForwardMetrics {
+    /// Names the counters.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut add = |name: &str, help: &str, family: &Family<Labels, Counter>| {
+            registry.register(name, help, family.clone());
+        };
+        add("forward_records", "Records confirmed by the upstream", &self.records);
+        add("forward_transactions", "Transactions confirmed", &self.transactions);
+        add("forward_gaps", "Gap records among them", &self.gaps);
+        add("forward_refused", "Records too large for the upstream, sent as gaps", &self.refused);
+        add("forward_retries", "Faults after which the upstream was opened again", &self.retries);
+        let bytes = self.bytes.clone();
+        let help = "Bytes of keys and values confirmed";
+        registry.register_with_unit("forward", help, Unit::Bytes, bytes);
+        let help = "Offset of the journal below which the upstream has everything";
+        registry.register("forward_position", help, self.position.clone());
+    }
+}
+
+/// One route's numbers; what was sent counts when it is confirmed.
+struct Row {
+    status: RouteStatus,
+    records: Counter,
+    bytes: Counter,
+    transactions: Counter,
+    gaps: Counter,
+    refused: Counter,
+    retries: Counter,
+    position: Gauge<u64, AtomicU64>,
+    sent_records: u64,
+    sent_bytes: u64,
+    sent_gaps: u64,
+}
+
+/// The numbers of an upstream's routes, shared with whoever asks.
+#[derive(Clone)]
+pub(super) struct Scores {
+    rows: Arc<Mutex<Vec<Row>>>,
+}
+
+impl Scores {
+    pub(super) fn new(routes: &[RouteConfig], metrics: &ForwardMetrics) -> Self {
+        let rows = routes.iter().map(|route| row(route, metrics)).collect();
+        Self { rows: Arc::new(Mutex::new(rows)) }
+    }
+
+    /// The state of all routes, for a journal that ends at `end`.
+    pub(super) fn statuses(&self, end: u64) -> Vec<RouteStatus> {
+        let status = |row: &Row| {
+            let mut status = row.status.clone();
+            status.lag = end.saturating_sub(status.position);
+            status
+        };
+        self.lock().iter().map(status).collect()
+    }
+
+    pub(super) fn sent(&self, route: usize, bytes: u64, is_gap: bool) {
+        let row = &mut self.lock()[route];
+        row.sent_records += 1;
+        row.sent_bytes += bytes;
+        row.sent_gaps += u64::from(is_gap);
+    }
+
+    pub(super) fn refused(&self, route: usize, record: &OutRecord<'_>) {
+        let row = &mut self.lock()[route];
+        row.refused.inc();
+        let RouteStatus { stream, topic, .. } = &row.status;
+        warn!(
+            stream,
+            topic,
+            offset = record.offset,
+            "record too large for the upstream, a gap record goes instead; raise message.max.bytes \
+             there and in the upstream's properties"
+        );
+    }
+
+    pub(super) fn committed(&self, routes: impl Iterator<Item = usize>, took_ms: u64) {
+        let mut rows = self.lock();
+        for route in routes {
+            let row = &mut rows[route];
+            row.records.inc_by(row.sent_records);
+            row.bytes.inc_by(row.sent_bytes);
+            row.gaps.inc_by(row.sent_gaps);
+            row.transactions.inc();
+            row.status.records += row.sent_records;
+            row.status.bytes += row.sent_bytes;
+            row.status.transactions += 1;
+            row.status.transaction_ms = took_ms;
+            row.status.last_error = None;
+        }
+        forget(&mut rows);
+    }
+
+    pub(super) fn abandoned(&self) {
+        let mut rows = self.lock();
+        forget(&mut rows);
+        for row in rows.iter() {
+            row.retries.inc();
+        }
+    }
+
+    /// `state`: `None` where it is as it was.
+    pub(super) fn show(
+        &self,
+        route: usize,
+        state: Option<RouteState>,
+        error: Option<&str>,
+        position: u64,
+    ) {
+        let row = &mut self.lock()[route];
+        row.position.set(position);
+        let status = &mut row.status;
+        let state = state.unwrap_or(status.state);
+        status.position = position;
+        if let Some(error) = error
+            && status.last_error.as_deref() != Some(error)
+        {
+            status.last_error = Some(error.to_owned());
+            let RouteStatus { stream, upstream, topic, .. } = &*status;
+            match state {
+                RouteState::Stopped => error!(upstream, stream, topic, error, "route stopped"),
+                _ => warn!(upstream, stream, topic, error, "route has to try again"),
+            }
+        }
+        if status.state != state {
+            let RouteStatus { stream, upstream, topic, .. } = &*status;
+            if state == RouteState::Running {
+                info!(upstream, stream, topic, position, "route runs");
+            }
+            status.state = state;
+        }
+    }
+
+    /// Nothing panics while it is held, so a poisoned lock is still sound.
+    fn lock(&self) -> MutexGuard<'_, Vec<Row>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn forget(rows: &mut [Row]) {
+    for row in rows {
+        (row.sent_records, row.sent_bytes, row.sent_gaps) = (0, 0, 0);
+    }
+}
+
+fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
+    let labels: Labels = vec![
+        ("upstream", route.upstream.clone()),
+        ("stream", route.stream.clone()),
+        ("topic", route.topic.clone()),
+    ];
+    Row {
+        status: RouteStatus {
+            stream: route.stream.clone(),
+            upstream: route.upstream.clone(),
+            topic: route.topic.clone(),
+            position: 0,
+            lag: 0,
+            state: RouteState::Connecting,
+            last_error: None,
+            transactions: 0,
+            transaction_ms: 0,
+            records: 0,
+            bytes: 0,
+        },
+        records: metrics.records.get_or_create_owned(&labels),
+        bytes: metrics.bytes.get_or_create_owned(&labels),
+        transactions: metrics.transactions.get_or_create_owned(&labels),
+        gaps: metrics.gaps.get_or_create_owned(&labels),
+        refused: metrics.refused.get_or_create_owned(&labels),
+        retries: metrics.retries.get_or_create_owned(&labels),
+        position: metrics.position.get_or_create_owned(&labels),
+        sent_records: 0,
+        sent_bytes: 0,
+        sent_gaps: 0,
+    }
+}

@@ -1,0 +1,92 @@
+//! What a forwarder needs of the other end. All calls block; they run on the forwarder's thread.
+
+use super::batch::OutRecord;
+use super::core::RouteStart;
+use super::position::Position;
+
+/// What a fault means for what comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultKind {
+    /// Goes away by itself: try again soon.
+    Retry,
+    /// Needs a human: wrong credentials, a missing right. Tried again at leisure.
+    Refused,
+    /// Another gateway of this name took over. Never tried again.
+    Fenced,
+}
+
+/// Why something could not be done; the message says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Fault {
+    /// What it means.
+    pub(super) kind: FaultKind,
+    /// What happened and what to do.
+    pub(super) message: String,
+}
+
+impl Fault {
+    /// A fault that goes away by itself.
+    pub(super) fn retry(message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Retry, message: message.into() }
+    }
+
+    /// A fault that a human has to cure.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Refused, message: message.into() }
+    }
+
+    /// The end of this forwarder.
+    pub(super) fn fenced(message: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Fenced, message: message.into() }
+    }
+}
+
+/// A record was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// The upstream takes no record of this size; the transaction is still sound.
+    TooLarge,
+    /// The transaction is lost.
+    Fault(Fault),
+}
+
+/// Where a route goes, for the upstream that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Destination {
+    /// The stream that it carries.
+    pub(super) stream: String,
+    /// The topic there.
+    pub(super) topic: String,
+    /// Partitions of the stream.
+    pub(super) partitions: u16,
+}
+
+/// The other end of routes. After an error of any call the caller drops what it had under way and
+/// calls [`Upstream::open`] again.
+pub(super) trait Upstream: Send {
+    /// Connects, fences and settles what a predecessor left, and says for each destination what it
+    /// has. What an earlier open left is dropped first.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn open(&mut self) -> Result<Vec<RouteStart>, Fault>;
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn begin(&mut self) -> Result<(), Fault>;
+    /// Sends a record to the destination `route`. The upstream may hold it in memory of its own.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    fn send(&mut self, route: usize, record: &OutRecord<'_>) -> Result<(), SendError>;
+    /// Commits all that was sent since the begin, with these positions by route: after `Ok` it is
+    /// there for good, after an error nobody knows.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn commit(&mut self, positions: &[(usize, &Position)], now_ms: i64) -> Result<(), Fault>;
+    /// Drops the connection and what was under way.
+    fn close(&mut self);
+}

@@ -1,0 +1,180 @@
+//! A gateway as users run it: the binary as a process, ended by its id.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use serde_json::Value as Json;
+
+/// What can go wrong with a gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// There is no binary.
+    #[error("the gateway cannot be built: see the output of cargo, or name one in HEADWATER_BIN")]
+    Build,
+    /// The process could not be started or spoken to.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// It did not become ready in time.
+    #[error("the gateway is not ready after {within:?}; its log is {log}")]
+    NotReady {
+        /// How long it had.
+        within: Duration,
+        /// Where it writes.
+        log: PathBuf,
+    },
+    /// The API answered something else than was asked for.
+    #[error("GET {path} answered {answer}")]
+    Answer {
+        /// The path.
+        path: String,
+        /// The beginning of the answer.
+        answer: String,
+    },
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> GatewayError {
+    move |source| GatewayError::Io { what, source }
+}
+
+/// The binary: the one in `HEADWATER_BIN`, else built once by this process.
+///
+/// # Errors
+/// [`GatewayError::Build`].
+pub fn binary() -> Result<&'static Path, GatewayError> {
+    static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os("HEADWATER_BIN") {
+            return Some(named.into());
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--package", "headwater", "--bin", "headwater"])
+            .current_dir(root)
+            .status()
+            .ok()?;
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+        status.success().then(|| target.join("debug/headwater"))
+    });
+    binary.as_deref().ok_or(GatewayError::Build)
+}
+
+/// A running gateway; killed when dropped.
+pub struct GatewayProcess {
+    config: PathBuf,
+    log: PathBuf,
+    http_port: u16,
+    child: Child,
+}
+
+impl GatewayProcess {
+    /// Starts a gateway with a configuration whose page listens on `http_port` of the loopback, and
+    /// waits until it is ready. Its log goes to `gateway.log` beside the configuration.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn start(config: &Path, http_port: u16) -> Result<Self, GatewayError> {
+        let log = config.with_file_name("gateway.log");
+        let child = spawn(config, &log)?;
+        let gateway = Self { config: config.to_path_buf(), log, http_port, child };
+        gateway.wait_ready()?;
+        Ok(gateway)
+    }
+
+    /// SIGKILL at this instant, and a new start.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn kill_and_restart(&mut self) -> Result<(), GatewayError> {
+        self.kill();
+        self.child = spawn(&self.config, &self.log)?;
+        self.wait_ready()
+    }
+
+    /// SIGKILL at this instant.
+    pub fn kill(&mut self) {
+        // Both fail only for a process that has ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// GET of a path of the API, as JSON.
+    ///
+    /// # Errors
+    /// [`GatewayError::Io`], [`GatewayError::Answer`].
+    pub fn get(&self, path: &str) -> Result<Json, GatewayError> {
+        let (status, body) = self.request(path)?;
+        let answer = || GatewayError::Answer {
+            path: path.to_owned(),
+            answer: format!("{status} {}", body.chars().take(200).collect::<String>()),
+        };
+        if status != 200 {
+            return Err(answer());
+        }
+        serde_json::from_str(&body).map_err(|_| answer())
+    }
+
+    /// The end of its log, for the message of a test that fails.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    fn request(&self, path: &str) -> Result<(u16, String), GatewayError> {
+        let read = || -> io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            let head = "Host: 127.0.0.1\r\nConnection: close\r\n\r\n";
+            // HTTP/1.0 has no chunks, so the body is what follows the head.
+            write!(stream, "GET {path} HTTP/1.0\r\n{head}")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = read().map_err(failed("the API does not answer"))?;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+        Ok((status.unwrap_or(0), body.to_owned()))
+    }
+
+    fn wait_ready(&self) -> Result<(), GatewayError> {
+        let within = Duration::from_secs(60);
+        let end = Instant::now() + within;
+        while !matches!(self.request("/ready"), Ok((200, _))) {
+            if Instant::now() > end {
+                return Err(GatewayError::NotReady { within, log: self.log.clone() });
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GatewayProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(config: &Path, log: &Path) -> Result<Child, GatewayError> {
+    let file = fs::OpenOptions::new().create(true).append(true).open(log);
+    Command::new(binary()?)
+        .args(["run", "-c"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file.map_err(failed("the gateway's log cannot be opened"))?)
+        .spawn()
+        .map_err(failed("the gateway does not start"))
+}

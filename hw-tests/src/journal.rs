@@ -1,0 +1,120 @@
+//! The least of a gateway that a forwarder needs: journal, catalog and streams in a directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use headwater::catalog::Catalog;
+use headwater::config::Config;
+use headwater::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
+use headwater::journal::{AppendError, Journal, JournalOptions, NewRecord, Ticket};
+use headwater::node::Nodes;
+use headwater::stream::{Rows, Streams};
+use headwater_shared::envelope::{Envelope, Publish};
+
+/// Partitions of the stream.
+pub const PARTITIONS: u16 = 3;
+
+/// Devices whose names are the keys.
+pub const DEVICES: u64 = 11;
+
+/// Journal, catalog and configuration of one stream `data` with a route to the topic `plant.data`.
+pub struct Bench {
+    /// The journal.
+    pub journal: Journal,
+    config: Config,
+    catalog: Arc<Catalog>,
+    streams: Arc<Streams>,
+}
+
+impl Bench {
+    /// Opens or makes it in `dir`.
+    ///
+    /// # Errors
+    /// A text that says what could not be opened.
+    pub fn open(dir: &Path, brokers: &str) -> Result<Self, String> {
+        let text = format!(
+            "[gateway]\nid = \"bench\"\ndata_dir = \"{dir}\"\n\
+             [[stream]]\nname = \"data\"\ntopic = \"data/{{device}}\"\nkey = \"device\"\n\
+             format = \"json\"\npartitions = {PARTITIONS}\n\
+             [upstream.cluster]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\n\
+             [[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"plant.data\"\n",
+            dir = dir.display()
+        );
+        let config = Config::parse("bench", &text).map_err(|problem| problem.to_string())?;
+        let catalog = Catalog::open(&dir.join("catalog.redb")).map_err(|p| p.to_string())?;
+        let streams = Streams::new(&config, &catalog).map_err(|problem| problem.to_string())?;
+        let options = JournalOptions::default();
+        let (journal, _) =
+            Journal::open(&dir.join("log"), options).map_err(|problem| problem.to_string())?;
+        Ok(Self { journal, config, catalog: Arc::new(catalog), streams: Arc::new(streams) })
+    }
+
+    /// Its forwarder; `incarnation` is made where it is not known yet.
+    ///
+    /// # Errors
+    /// A text that says what could not be read.
+    pub fn forwarder(&self) -> Result<Forwarder, String> {
+        let make = || format!("{:08x}", std::process::id());
+        let incarnation =
+            self.catalog.fact("incarnation", make).map_err(|problem| problem.to_string())?;
+        let rows = Rows::new(Arc::clone(&self.streams), Arc::new(Nodes::default()));
+        let with = Surroundings {
+            identity: Identity { gateway: self.config.id.clone(), incarnation },
+            journal: self.journal.clone(),
+            catalog: Arc::clone(&self.catalog),
+            streams: Arc::clone(&self.streams),
+            rows,
+            metrics: ForwardMetrics::default(),
+        };
+        let upstream = &self.config.upstreams["cluster"];
+        Forwarder::new("cluster", upstream, &self.config.routes, with)
+            .map_err(|problem| problem.to_string())
+    }
+
+    /// The key of the record `number`.
+    pub fn key(number: u64) -> String {
+        format!("device-{}", number % DEVICES)
+    }
+
+    /// The payload of the record `number`.
+    pub fn payload(number: u64) -> String {
+        format!("{{\"n\":{number},\"text\":\"some more bytes, as a reading has them\"}}")
+    }
+
+    /// The partition of the record `number`, from 0.
+    ///
+    /// # Panics
+    /// If the stream is not configured, which [`Bench::open`] does.
+    pub fn partition(&self, number: u64) -> u16 {
+        let stream = self.streams.get("data").expect("open configures it");
+        let partition = stream.partition_of(&Self::key(number));
+        self.streams.partition(partition).map_or(0, |place| place.partition)
+    }
+
+    /// Appends the record `number`, which is its offset where nothing else is appended.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    ///
+    /// # Panics
+    /// If the stream is not configured, which [`Bench::open`] does.
+    pub fn append(&self, number: u64) -> Result<Ticket, AppendError> {
+        let (key, payload) = (Self::key(number), Self::payload(number));
+        let time_ms = 1_763_700_000_000 + i64::try_from(number).unwrap_or(i64::MAX);
+        let topic = format!("data/{key}");
+        let envelope = Envelope::Publish(Publish {
+            topic: &topic,
+            client: "bench",
+            arrival_ms: time_ms,
+            qos: 1,
+            retain: false,
+            packet_id: None,
+            properties: &[],
+            rejected: None,
+            payload: payload.as_bytes(),
+        });
+        let stream = self.streams.get("data").expect("open configures it");
+        let partition = stream.partition_of(&key);
+        self.journal.append(&NewRecord { partition, time_ms, key: &key, envelope: &envelope })
+    }
+}
