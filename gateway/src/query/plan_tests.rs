@@ -65,6 +65,7 @@ fn intervals_are_read_in_every_unit() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_refused_names_the_place_and_the_remedy() {
     let query = |select: &str, rest: &str| format!("CREATE STREAM q AS\nSELECT {select}\n{rest}");
     let by = "GROUP BY device, tumble(INTERVAL '1' MINUTE)";

@@ -76,7 +76,7 @@ pub struct QueryRunner {
 enum End {
     /// Shut down, or the journal takes no more.
     Done,
-    /// Outputs were lost by a failed commit: go back to the checkpoint.
+    /// Outputs were lost by a failed commit, or not taken: go back to the checkpoint.
     Again,
 }
 
@@ -157,12 +157,12 @@ impl QueryRunner {
                     End::Again
                 }
             };
-            if matches!(end, End::Done) || *shutdown.borrow() {
+            if matches!(end, End::Done) || stopped(&shutdown) {
                 return;
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY_AFTER) => {}
-                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = stop(&mut shutdown) => return,
             }
             if self.journal.durable().closed {
                 return;
@@ -172,10 +172,8 @@ impl QueryRunner {
 
     /// Back to the checkpoint, knowing what the journal holds behind it.
     async fn resume(&mut self) -> Result<Following, CatalogError> {
-        if let Some(ticket) = self.pending.take() {
-            // Lost or on disk: only then does reading show all that was written.
-            let _ = self.journal.wait(ticket).await;
-        }
+        self.pending = None;
+        self.land().await;
         let start = self.journal.stats().start;
         let end = self.journal.durable().end;
         let mut follow = Follow::new(Arc::clone(&self.plan));
@@ -217,6 +215,34 @@ impl QueryRunner {
         Ok(following)
     }
 
+    /// Waits until all that was appended is on disk or lost: only then does reading show every
+    /// output that was written before.
+    async fn land(&self) {
+        let mut watch = self.journal.watch();
+        loop {
+            let (end, generation) = (self.journal.end(), self.journal.durable().generation);
+            let landed = watch
+                .wait_for(|now| now.end >= end || now.generation != generation || now.closed)
+                .await
+                .map(|now| now.generation == generation || now.closed);
+            if landed.unwrap_or(true) {
+                return;
+            }
+        }
+    }
+
+    /// Returns when outputs on their way were lost.
+    async fn lost(&self) {
+        let mut watch = self.journal.watch();
+        let lost = match self.pending {
+            Some(ticket) => watch.wait_for(|now| now.lost(ticket)).await.is_ok(),
+            None => false,
+        };
+        if !lost {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Finds the outputs of this query in `from..end`.
     async fn scan(&self, from: u64, end: u64, follow: &mut Follow) {
         let mut reader = self.journal.reader(from);
@@ -253,7 +279,7 @@ impl QueryRunner {
         shutdown: &mut watch::Receiver<bool>,
     ) -> End {
         loop {
-            if *shutdown.borrow() {
+            if stopped(shutdown) {
                 self.settle(&mut following).await;
                 return End::Done;
             }
@@ -278,7 +304,8 @@ impl QueryRunner {
                     return End::Done;
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
-                () = async { drop(shutdown.wait_for(|stop| *stop).await) } => {}
+                () = self.lost() => {}
+                () = stop(shutdown) => {}
             }
         }
     }
@@ -570,6 +597,15 @@ impl Following {
         }
         may
     }
+}
+
+/// A sender that is gone has ended the gateway as well.
+fn stopped(shutdown: &watch::Receiver<bool>) -> bool {
+    *shutdown.borrow() || shutdown.has_changed().is_err()
+}
+
+async fn stop(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 fn save_every(state_bytes: usize) -> Duration {

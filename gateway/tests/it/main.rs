@@ -7,4 +7,5 @@ mod mqtt;
 mod mqtt_clients;
 mod power;
 mod process;
+mod query;
 mod raw;
