@@ -82,11 +82,12 @@ package() { # binary, architecture
     install -D -m 644 deploy/headwater.toml "$tree/etc/headwater/headwater.toml"
     install -D -m 644 deploy/headwater.service "$tree/lib/systemd/system/headwater.service"
     install -d -m 755 "$tree/usr/share/doc/headwater" "$tree/DEBIAN"
+    install -D -m 644 deploy/deb/lintian-overrides "$tree/usr/share/lintian/overrides/headwater"
     copyright >"$tree/usr/share/doc/headwater/copyright"
     changelog | gzip -9n >"$tree/usr/share/doc/headwater/changelog.gz"
     control "$2" "$(du -k -s --apparent-size "$tree" | cut -f1)" >"$tree/DEBIAN/control"
     echo /etc/headwater/headwater.toml >"$tree/DEBIAN/conffiles"
-    install -m 755 deploy/deb/postinst deploy/deb/prerm deploy/deb/postrm "$tree/DEBIAN/"
+    install -m 755 deploy/deb/{postinst,prerm,postrm} "$tree/DEBIAN/"
     (cd "$tree" && find usr lib -type f -print0 | sort -z | xargs -0 md5sum) >"$tree/DEBIAN/md5sums"
     chmod -R u=rwX,go=rX "$tree"
     dpkg-deb --root-owner-group -Zxz --build "$tree" "$dist/headwater_${version}_$2.deb" >/dev/null

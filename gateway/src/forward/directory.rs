@@ -13,9 +13,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{OutRecord, ValueKind};
-use super::core::RouteStart;
 use super::disk::Disk;
 use super::position::Position;
+use super::resume::RouteStart;
 use super::upstream::{Destination, Fault, SendError, Upstream};
 
 /// The file that is being written.

@@ -2,11 +2,12 @@
 //! tests run the same engine in simulated time.
 
 use super::batch::{Batch, OutRecord, ValueKind};
-use super::core::{Action, Core, Mark, Outcome, Policy, Waiting};
+use super::core::{Action, Core, Outcome, Policy, Waiting};
 use super::format::Encoder;
 use super::lane::Lane;
 use super::local::Local;
 use super::position::Position;
+use super::resume::Mark;
 use super::status::{RouteState, Scores};
 use super::upstream::{Fault, SendError, Upstream};
 

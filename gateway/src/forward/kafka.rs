@@ -20,10 +20,11 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::batch::OutRecord;
-use super::core::RouteStart;
 use super::position::{Position, Stored};
+use super::remedy;
+use super::resume::RouteStart;
 use super::run::{Identity, seed};
-use super::upstream::{Destination, Fault, FaultKind, SendError, Upstream};
+use super::upstream::{Destination, Fault, SendError, Upstream};
 use crate::stream::murmur2;
 
 /// The compacted topic of positions...
@@ -290,39 +291,26 @@ impl Kafka {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let mut from = TopicPartitionList::new();
-        from.add_partition_offset(POSITIONS, partition, Offset::Beginning)?;
-        committed.assign(&from)?;
         let mut found = vec![None; self.keys.len()];
-        loop {
-            match committed.poll(REQUEST) {
-                Some(Ok(message)) => {
-                    let key = message.key().unwrap_or_default();
-                    let Some(route) = self.keys.iter().position(|own| own.as_bytes() == key) else {
-                        continue;
-                    };
-                    found[route] = match message.payload() {
-                        Some(value) => Some(Stored::decode(value).map_err(|problem| {
-                            Trouble::Fault(Fault::refused(format!(
-                                "{POSITIONS}, {}: {problem}",
-                                self.keys[route]
-                            )))
-                        })?),
-                        None => None,
-                    };
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
-                Some(Err(problem)) => return Err(problem.into()),
-                None => return Err(KafkaError::OffsetFetch(Code::OperationTimedOut).into()),
-            }
-        }
+        each(&committed, POSITIONS, partition..partition + 1, |key, value| {
+            let Some(route) = self.keys.iter().position(|own| own.as_bytes() == key) else {
+                return Ok(());
+            };
+            let stored = value.map(Stored::decode).transpose().map_err(|problem| {
+                let key = &self.keys[route];
+                Trouble::Fault(Fault::refused(format!("{POSITIONS}, {key}: {problem}")))
+            })?;
+            found[route] = stored;
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// What was found, as the policy takes it. A position that another start wrote after this one
     /// had written its own is a rival's.
     fn starts(&self, found: Vec<Option<Stored>>) -> Result<Vec<RouteStart>, Fault> {
         let start = |(route, stored): (usize, Option<Stored>)| match stored {
-            Some(stored) if self.wrote[route] && stored.boot != self.boot => Err(rival()),
+            Some(stored) if self.wrote[route] && stored.boot != self.boot => Err(remedy::rival()),
             Some(Stored { position, .. }) => Ok(RouteStart {
                 next: Some(position.next()),
                 reach: position.end(),
@@ -493,7 +481,7 @@ fn init(producer: &ThreadedProducer<Watch>) -> Result<(), KafkaError> {
 /// # Errors
 /// What the client says.
 pub(super) fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
-    let count = || -> Result<u64, KafkaError> {
+    let count = || -> Result<u64, Trouble> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "headwater-count")
@@ -502,23 +490,41 @@ pub(super) fn count_committed(brokers: &str, topic: &str) -> Result<u64, String>
             .set("enable.partition.eof", "true")
             .create()?;
         let partitions = partitions_of(&consumer, topic)?.unwrap_or(0);
-        let mut from = TopicPartitionList::new();
-        for partition in 0..partitions {
-            from.add_partition_offset(topic, partition, Offset::Beginning)?;
-        }
-        consumer.assign(&from)?;
-        let (mut records, mut ended) = (0, 0);
-        while ended < partitions {
-            match consumer.poll(REQUEST) {
-                Some(Ok(_)) => records += 1,
-                Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
-                Some(Err(problem)) => return Err(problem),
-                None => return Err(KafkaError::OffsetFetch(Code::OperationTimedOut)),
-            }
-        }
+        let mut records = 0;
+        each(&consumer, topic, 0..partitions, |_, _| {
+            records += 1;
+            Ok(())
+        })?;
         Ok(records)
     };
-    count().map_err(|problem| format!("{topic} at {brokers}: {problem}"))
+    count().map_err(|problem| {
+        let problem = problem.into_fault(|problem| Fault::retry(problem.to_string()));
+        format!("{topic} at {brokers}: {problem}")
+    })
+}
+
+/// Key and value of all records that are there, as far as the consumer's isolation lets it see.
+fn each(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partitions: std::ops::Range<i32>,
+    mut on_record: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut from = TopicPartitionList::new();
+    for partition in partitions.clone() {
+        from.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&from)?;
+    let mut ended = 0;
+    while ended < partitions.len() {
+        match consumer.poll(REQUEST) {
+            Some(Ok(message)) => on_record(message.key().unwrap_or_default(), message.payload())?,
+            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(problem)) => return Err(problem.into()),
+            None => return Err(KafkaError::OffsetFetch(Code::OperationTimedOut).into()),
+        }
+    }
+    Ok(())
 }
 
 /// `None` if there is no such topic, or none with leaders yet.
@@ -560,74 +566,17 @@ impl Trouble {
     }
 }
 
-fn rival() -> Fault {
-    Fault::fenced(
-        "another gateway with this id and data directory took over (a copied data directory?). \
-         Stop one of the two; the copy needs a data directory of its own. Then restart this one",
-    )
-}
-
 fn configuration(problem: &KafkaError) -> Fault {
     Fault::refused(format!("{problem}: see properties of the upstream in the configuration"))
 }
 
-/// What an error means and what to do about it.
+/// What an error means and what to do about it. A timeout says little; the connection's own trouble
+/// says why.
 fn fault(what: &str, problem: &KafkaError, watched: &Watched) -> Fault {
+    let number = problem.rdkafka_error_code().map(|code| code as i32);
     let last = lock(&watched.last_error).clone();
-    let code = problem.rdkafka_error_code();
-    if matches!(code, Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)) {
-        return rival();
-    }
-    let known = code.and_then(remedy).map(|known| (known, None));
-    // A timeout says little; the connection's own trouble says why.
-    let known = known.or_else(|| {
-        last.as_ref().and_then(|(code, reason)| Some((remedy(*code)?, Some(reason.as_str()))))
-    });
-    match known {
-        Some(((kind, remedy), reason)) => {
-            let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            Fault { kind, message: format!("{what}: {problem}{reason}: {remedy}") }
-        }
-        None => Fault::retry(format!("{what}: {problem}; it is tried again")),
-    }
-}
-
-fn remedy(code: Code) -> Option<(FaultKind, &'static str)> {
-    use FaultKind::{Refused, Retry};
-    Some(match code {
-        Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve => {
-            (Retry, "is the cluster up, and are the upstream's brokers right?")
-        }
-        Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
-        | Code::SSL => (Refused, "check sasl.* and ssl.* in the upstream's properties"),
-        Code::TopicAuthorizationFailed => {
-            (Refused, "give the user Write, Read, Describe and Create on the topic")
-        }
-        Code::TransactionalIdAuthorizationFailed => {
-            (Refused, "give the user Write and Describe on the transactional id")
-        }
-        Code::ClusterAuthorizationFailed => {
-            (Refused, "give the user IdempotentWrite, and Create or make the topics by hand")
-        }
-        Code::InvalidTransactionTimeout => {
-            (Refused, "set transaction.timeout.ms in properties, or raise the broker's maximum")
-        }
-        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => {
-            (Refused, "raise max.message.bytes of the topic, or lower message.max.bytes here")
-        }
-        Code::InvalidTimestamp => {
-            (Refused, "raise message.timestamp.after.max.ms of the topic: a device's time is ahead")
-        }
-        Code::PolicyViolation | Code::InvalidReplicationFactor | Code::InvalidTopic => {
-            (Refused, "make the topic by hand, with the stream's number of partitions")
-        }
-        Code::UnsupportedFeature | Code::UnsupportedVersion => {
-            (Refused, "the brokers are too old for transactions")
-        }
-        _ => return None,
-    })
+    let last = last.as_ref().map(|(code, reason)| (*code as i32, reason.as_str()));
+    remedy::fault(what, &problem.to_string(), number, last)
 }
 
 /// No lock is held over code that can leave its data half changed, so a poisoned one is sound.

@@ -3,10 +3,10 @@
 use headwater_shared::envelope::GapCause;
 
 use super::batch::Batch;
-use super::core::{Halted, Mark, RouteStart, resume};
 use super::format::Encoder;
 use super::local::{Local, Source};
 use super::position::Position;
+use super::resume::{Halted, Mark, RouteStart, resume};
 use super::upstream::Fault;
 use crate::journal::{ReadError, Record};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::core::Mark;
+use super::resume::Mark;
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
 use crate::journal::{Journal, ReadError, Reader, Record};
 

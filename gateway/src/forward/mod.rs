@@ -1,9 +1,10 @@
 //! Forwarding: carries streams to upstreams, exactly once.
 //!
 //! One [`Forwarder`] an upstream, on a thread of its own, serves all routes to it. `core` is the
-//! policy (pure), `engine` drives it over an `upstream` (`kafka`, `directory`) and what is `local`
-//! (journal and catalog); `format` turns records into what travels, `position` says how far a
-//! route is, `run` is the shell with thread and clock.
+//! policy and `resume` says where a route goes on (both pure); `engine` drives them over an
+//! `upstream` (`kafka`, `directory`) and what is `local` (journal and catalog); `format` turns
+//! records into what travels, `position` says how far a route is, `run` is the shell with thread
+//! and clock.
 
 mod batch;
 mod core;
@@ -15,6 +16,8 @@ mod kafka;
 mod lane;
 mod local;
 mod position;
+mod remedy;
+mod resume;
 mod run;
 mod status;
 mod upstream;

@@ -230,7 +230,7 @@ async fn data(durable: &mut watch::Receiver<crate::journal::Durable>, beyond: Op
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn unix_ms() -> i64 {

@@ -1,8 +1,8 @@
 //! What a forwarder needs of the other end. All calls block; they run on the forwarder's thread.
 
 use super::batch::OutRecord;
-use super::core::RouteStart;
 use super::position::Position;
+use super::resume::RouteStart;
 
 /// What a fault means for what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

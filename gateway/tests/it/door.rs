@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headwater::catalog::Catalog;
-use headwater::config::Config;
+use headwater::config::{Config, MqttConfig};
 use headwater::journal::{Journal, JournalOptions};
 use headwater::mqtt::{MqttMetrics, MqttServer, MqttState, MqttView};
 use headwater::node::Nodes;
@@ -20,6 +20,9 @@ pub(crate) struct Door {
     pub(crate) journal: Journal,
     pub(crate) metrics: MqttMetrics,
     pub(crate) view: MqttView,
+    intake: Intake,
+    state: Arc<MqttState>,
+    applied: watch::Receiver<u64>,
     shutdown: watch::Sender<bool>,
     server: JoinHandle<()>,
     follower: JoinHandle<()>,
@@ -45,18 +48,34 @@ impl Door {
         let applied = follower.applied();
         let intake = Intake::new(journal.clone(), streams, nodes, IntakeMetrics::default());
         let metrics = MqttMetrics::default();
-        let server = MqttServer::bind(&config.mqtt, intake, state, applied, metrics.clone())
-            .expect("a free port");
+        let server = MqttServer::bind(
+            &config.mqtt,
+            intake.clone(),
+            Arc::clone(&state),
+            applied.clone(),
+            metrics.clone(),
+        )
+        .expect("a free port");
         let (shutdown, watch) = watch::channel(false);
         Self {
             address: server.local_addr().expect("bound"),
             journal,
             metrics,
             view: server.view(),
+            intake,
+            state,
+            applied,
             shutdown,
             server: tokio::spawn(server.run(watch)),
             follower: tokio::spawn(follower.run()),
         }
+    }
+
+    /// Binds another server over the same gateway.
+    pub(crate) fn bind_again(&self, config: &MqttConfig) -> std::io::Result<()> {
+        let (intake, state) = (self.intake.clone(), Arc::clone(&self.state));
+        let applied = self.applied.clone();
+        MqttServer::bind(config, intake, state, applied, MqttMetrics::default()).map(drop)
     }
 
     /// Ends as SIGTERM would.

@@ -4,6 +4,8 @@ mod acknowledged;
 mod cli;
 mod door;
 mod mqtt;
+mod mqtt_clients;
 mod power;
 mod process;
 mod query;
+mod raw;

@@ -1,9 +1,300 @@
-//! The front door, driven over sockets by rumqttc's clients and by bytes of our own.
+//! The front door, byte by byte.
+
+use headwater::config::MqttConfig;
+use headwater::journal::Journal;
+use headwater::mqtt::hash_password;
+use headwater_shared::envelope::Envelope;
+
 use crate::door::Door;
+use crate::raw::{Raw, connect_bytes, connect_with, publish_bytes, subscribe_bytes};
+
+/// The payloads of all messages on disk whose topic starts with `prefix`.
+fn stored(journal: &Journal, prefix: &str) -> Vec<String> {
+    let mut reader = journal.reader(0);
+    let mut payloads = Vec::new();
+    loop {
+        let records = reader.read(1 << 20).expect("readable");
+        if records.is_empty() {
+            return payloads;
+        }
+        for record in &records {
+            if let Ok(Envelope::Publish(publish)) = record.envelope()
+                && publish.topic.starts_with(prefix)
+            {
+                payloads.push(String::from_utf8_lossy(publish.payload).into_owned());
+            }
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_door_opens_and_closes() {
+async fn an_acknowledged_message_is_on_disk() {
     let dir = tempfile::tempdir().expect("a directory");
     let door = Door::open(dir.path(), "");
+    let (mut raw, _) = Raw::v4(door.address, "c", true).await;
+    for number in 1..=50_u16 {
+        let first = if number % 2 == 0 { 0x32 } else { 0x34 };
+        raw.send(&publish_bytes(first, "t", number, &number.to_string())).await;
+        let ack = raw.packet().await.expect("acknowledged");
+        let kind = if number % 2 == 0 { 0x40 } else { 0x50 };
+        assert_eq!(ack, [kind, 2, 0, number as u8]);
+        let on_disk = stored(&door.journal, "t");
+        assert_eq!(on_disk.last().map(String::as_str), Some(&*number.to_string()));
+    }
+    assert_eq!(door.metrics.acknowledged.get(), 50);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_qos_2_message_enters_once_though_the_gateway_dies_before_its_release() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut raw, present) = Raw::v4(door.address, "c", false).await;
+    assert!(!present);
+    raw.send(&publish_bytes(0x34, "t", 7, "one")).await;
+    assert_eq!(raw.packet().await, Some(vec![0x50, 2, 0, 7]));
+    door.kill().await;
+
+    let door = Door::open(dir.path(), "");
+    let (mut raw, present) = Raw::v4(door.address, "c", false).await;
+    assert!(present, "the session outlives the gateway");
+    raw.send(&publish_bytes(0x3C, "t", 7, "one")).await;
+    assert_eq!(raw.packet().await, Some(vec![0x50, 2, 0, 7]));
+    raw.send(&[0x62, 2, 0, 7]).await;
+    assert_eq!(raw.packet().await, Some(vec![0x70, 2, 0, 7]));
+    assert_eq!(stored(&door.journal, "t"), ["one"]);
+    door.kill().await;
+
+    let door = Door::open(dir.path(), "");
+    let (mut raw, _) = Raw::v4(door.address, "c", false).await;
+    raw.send(&[0x62, 2, 0, 7]).await;
+    assert_eq!(raw.packet().await, Some(vec![0x70, 2, 0, 7]), "a second PUBREL is answered too");
+    raw.send(&publish_bytes(0x34, "t", 7, "two")).await;
+    assert_eq!(raw.packet().await, Some(vec![0x50, 2, 0, 7]));
+    assert_eq!(stored(&door.journal, "t"), ["one", "two"], "a released id is a new message's");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lasting_session_gets_what_came_while_it_and_the_gateway_were_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut subscriber, _) = Raw::v4(door.address, "s", false).await;
+    subscriber.send(&subscribe_bytes("t/+", 1)).await;
+    assert_eq!(subscriber.packet().await, Some(vec![0x90, 3, 0, 1, 1]));
+    drop(subscriber);
+    let (mut publisher, _) = Raw::v4(door.address, "p", true).await;
+    for id in 1..=3 {
+        publisher.send(&publish_bytes(0x32, "t/x", id, &format!("m{id}"))).await;
+        publisher.packet().await.expect("acknowledged");
+    }
+    door.kill().await;
+
+    let door = Door::open(dir.path(), "");
+    let (mut subscriber, present) = Raw::v4(door.address, "s", false).await;
+    assert!(present);
+    for id in 1..=3_u8 {
+        let packet = subscriber.packet().await.expect("a message");
+        assert_eq!(packet[0], 0x32);
+        assert!(packet.ends_with(&[b'm', b'0' + id]));
+        if id == 1 {
+            subscriber.send(&[0x40, 2, packet[7], packet[8]]).await;
+        }
+    }
+    drop(subscriber);
+    let (mut subscriber, _) = Raw::v4(door.address, "s", false).await;
+    for id in 2..=3_u8 {
+        let packet = subscriber.packet().await.expect("a message");
+        assert_eq!(packet[0], 0x3A, "sent again, and it says so");
+        assert!(packet.ends_with(&[0, id, b'm', b'0' + id]), "with its own id: {packet:?}");
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_connection_takes_over_and_the_first_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut first, _) = Raw::connect(door.address, &connect_bytes(5, "c", true, 0)).await;
+    let (mut second, connack) = Raw::connect(door.address, &connect_bytes(5, "c", true, 0)).await;
+    assert_eq!(connack[3], 0);
+    assert_eq!(first.packet().await, Some(vec![0xE0, 2, 0x8E, 0]));
+    assert_eq!(first.packet().await, None);
+    second.send(&[0xC0, 0]).await;
+    assert_eq!(second.packet().await, Some(vec![0xD0, 0]));
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_is_said_after_what_was_promised() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut raw, _) = Raw::connect(door.address, &connect_bytes(5, "c", true, 0)).await;
+    raw.send(&[0x32, 7, 0, 1, b't', 0, 9, 0, b'x']).await;
+    assert_eq!(raw.packet().await, Some(vec![0x40, 2, 0, 9]));
+    door.close().await;
+    assert_eq!(raw.packet().await, Some(vec![0xE0, 2, 0x8B, 0]));
+    assert_eq!(raw.packet().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_is_published_unless_the_client_says_goodbye() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let will = |text: u8| [0, 1, b'w', 0, 1, text];
+    let connect = |client: &str, text: u8| connect_with(4, client, 0x2E, 0, &[], &will(text));
+    let (mut polite, _) = Raw::connect(door.address, &connect("polite", b'p')).await;
+    polite.send(&[0xE0, 0]).await;
+    assert_eq!(polite.packet().await, None);
+    let (mut watcher, _) = Raw::v4(door.address, "watcher", true).await;
+    watcher.send(&subscribe_bytes("w", 1)).await;
+    watcher.packet().await.expect("SUBACK");
+    let (rude, _) = Raw::connect(door.address, &connect("rude", b'r')).await;
+    drop(rude);
+    let message = watcher.packet().await.expect("the will");
+    assert!(message.ends_with(b"r"), "{message:?}");
+    assert_eq!(door.metrics.wills.get(), 1);
+    let (mut late, _) = Raw::v4(door.address, "late", true).await;
+    late.send(&subscribe_bytes("#", 0)).await;
+    late.packet().await.expect("SUBACK");
+    assert_eq!(late.packet().await, Some(publish_bytes(0x31, "w", 0, "r")), "it was retained");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_client_is_ended_after_its_keep_alive_with_the_reason() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut raw, _) = Raw::connect(door.address, &connect_bytes(5, "c", true, 1)).await;
+    assert_eq!(raw.packet().await, Some(vec![0xE0, 2, 0x8D, 0]));
+    assert_eq!(raw.packet().await, None);
+    assert_eq!(door.metrics.faults(0x8D), 1);
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_packet_ends_its_connection_only_and_is_counted_by_reason() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "max_packet_size = \"1 KiB\"\n");
+    let (mut good, _) = Raw::v4(door.address, "good", true).await;
+    for (bytes, reason) in [
+        (&[0x36_u8, 5, 0, 1, b'a', 0, 1][..], 0x81),
+        (&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 0x95),
+        (&[0x10, 0], 0x82),
+        (&[0x30, 4, 0, 1, b'#', 0], 0x90),
+    ] {
+        let (mut raw, _) = Raw::connect(door.address, &connect_bytes(5, "bad", true, 0)).await;
+        raw.send(bytes).await;
+        assert_eq!(raw.packet().await, Some(vec![0xE0, 2, reason, 0]));
+        assert_eq!(raw.packet().await, None);
+        assert_eq!(door.metrics.faults(reason), 1);
+    }
+    let mut raw = Raw::open(door.address).await;
+    raw.send(b"GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(raw.packet().await, None, "no CONNECT, no answer");
+    good.send(&[0xC0, 0]).await;
+    assert_eq!(good.packet().await, Some(vec![0xD0, 0]));
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_too_many_is_told_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "max_connections = 1\n");
+    let (first, _) = Raw::v4(door.address, "a", true).await;
+    let (mut v5, connack) = Raw::connect(door.address, &connect_bytes(5, "b", true, 0)).await;
+    assert_eq!(connack[3], 0x89);
+    assert_eq!(v5.packet().await, None);
+    let (_, connack) = Raw::connect(door.address, &connect_bytes(4, "b", true, 0)).await;
+    assert_eq!(connack, [0x20, 2, 0, 3]);
+    assert_eq!(door.view.status().connections, 1);
+    drop(first);
+    loop {
+        let (_, connack) = Raw::connect(door.address, &connect_bytes(4, "b", true, 0)).await;
+        if connack[3] == 0 {
+            break;
+        }
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_and_ids_that_are_not_spoken_are_refused_as_their_version_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    for (connect, expected) in [
+        (connect_bytes(3, "c", true, 0), &[0x20_u8, 2, 0, 1][..]),
+        (connect_bytes(6, "c", true, 0), &[0x20, 3, 0, 0x84, 0]),
+        (connect_bytes(4, "", false, 0), &[0x20, 2, 0, 2]),
+        (connect_with(5, "c", 2, 0, &[0x15, 0, 1, b'x'], &[]), &[0x20, 3, 0, 0x8C, 0]),
+        (connect_with(5, "c", 2, 0, &[0x21, 0, 0], &[]), &[0x20, 3, 0, 0x82, 0]),
+    ] {
+        let (mut raw, connack) = Raw::connect(door.address, &connect).await;
+        assert_eq!(connack, expected);
+        assert_eq!(raw.packet().await, None);
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connack_of_version_5_says_what_the_server_grants() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (_, connack) = Raw::connect(door.address, &connect_bytes(5, "", true, 200)).await;
+    let has = |property: &[u8]| connack.windows(property.len()).any(|window| window == property);
+    assert_eq!(connack[3], 0);
+    assert!(has(&[0x13, 0, 60]), "server keep-alive");
+    assert!(has(&[0x21, 4, 0]), "receive maximum");
+    assert!(has(&[0x22, 0, 16]), "topic alias maximum");
+    assert!(has(&[0x27, 0, 4, 0, 0]), "maximum packet size");
+    assert!(has(&[0x2A, 0]), "no shared subscriptions");
+    assert!(has(b"auto-"), "assigned client id");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_do_what_their_rules_allow_and_no_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let hash = hash_password("pw").expect("a hash");
+    let user = format!(
+        "[[user]]\nname = \"u\"\npassword = \"{hash}\"\npublish = [\"a/#\"]\n\
+         subscribe = [\"a/#\"]\ndeny = [\"a/x\"]\n"
+    );
+    let door = Door::open(dir.path(), &user);
+    let login = |password: u8| [0, 1, b'u', 0, 2, b'p', password];
+    let connect = |level, password| connect_with(level, "c", 0xC2, 0, &[], &login(password));
+    let (_, connack) = Raw::connect(door.address, &connect(4, b'x')).await;
+    assert_eq!(connack, [0x20, 2, 0, 4]);
+    let (_, connack) = Raw::connect(door.address, &connect_bytes(4, "c", true, 0)).await;
+    assert_eq!(connack, [0x20, 2, 0, 5], "nobody without a name");
+    let (mut raw, connack) = Raw::connect(door.address, &connect(5, b'w')).await;
+    assert_eq!(connack[3], 0);
+    raw.send(&[0x32, 8, 0, 3, b'a', b'/', b'x', 0, 1, 0]).await;
+    assert_eq!(raw.packet().await, Some(vec![0x40, 3, 0, 1, 0x87]), "denied");
+    raw.send(&[0x82, 15, 0, 2, 0, 0, 1, b'#', 0, 0, 3, b'a', b'/', b'#', 1, 0, 0]).await;
+    assert_eq!(raw.packet().await, Some(vec![0xE0, 2, 0x81, 0]), "a filter without its options");
+    let (mut v4, _) = Raw::connect(door.address, &connect(4, b'w')).await;
+    v4.send(&[0x82, 12, 0, 2, 0, 1, b'#', 0, 0, 3, b'a', b'/', b'#', 1]).await;
+    assert_eq!(v4.packet().await, Some(vec![0x90, 4, 0, 2, 0x80, 1]));
+    v4.send(&publish_bytes(0x32, "b", 1, "x")).await;
+    assert_eq!(v4.packet().await, None, "3.1.1 has no refusal, and an ack would be a promise");
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_says_which_and_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let taken = MqttConfig {
+        listen: door.address,
+        max_connections: 1,
+        max_packet_bytes: 1000,
+        users: Vec::new(),
+        anonymous: None,
+    };
+    let problem = door.bind_again(&taken).expect_err("taken");
+    assert_eq!(problem.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(problem.to_string().contains(&door.address.to_string()), "{problem}");
+    assert!(problem.to_string().contains("mqtt.listen"), "{problem}");
     door.close().await;
 }

@@ -129,8 +129,11 @@ impl Sim {
         self.node = Some(node);
     }
 
-    /// Ends the connection; the node hears of it later, if ever.
+    /// Ends the connection, if there is one; the node hears of it later, if ever.
     pub fn cut_connection(&mut self) {
+        if !self.connected {
+            return;
+        }
         self.connected = false;
         self.to_gateway.clear();
         self.to_node.clear();

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use proptest::prelude::*;
 
 use super::super::batch::OutRecord;
-use super::super::core::{Policy, RouteStart};
+use super::super::core::Policy;
 use super::super::position::Position;
+use super::super::resume::RouteStart;
 use super::super::status::RouteState;
 use super::super::upstream::{Fault, SendError, Upstream};
 use super::{Clock, World};
