@@ -5,16 +5,18 @@
 //! replay from there can double, and [`Ledger`](super::ledger::Ledger) leaves that out. When a commit
 //! fails, outputs on their way are gone: the query then goes back to its checkpoint, as after a crash.
 
+mod recover;
+mod write;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Output, Tick};
+use headwater_shared::envelope::{Envelope, GapCause, Tick};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::follow::{Follow, Input, Restored, Write};
-use super::ledger::Lane;
+use super::follow::{Follow, Input, Write};
 use super::plan::{Parts, Plan};
 use super::status::{QueryLabel, QueryMetrics, QueryStatus, SharedStatus};
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
@@ -170,67 +172,6 @@ impl QueryRunner {
         }
     }
 
-    /// Back to the checkpoint, knowing what the journal holds behind it.
-    async fn resume(&mut self) -> Result<Following, CatalogError> {
-        self.pending = None;
-        self.land().await;
-        let start = self.journal.stats().start;
-        let end = self.journal.durable().end;
-        let mut follow = Follow::new(Arc::clone(&self.plan));
-        let (mut scan, mut from) = (start, start);
-        let mut fresh = false;
-        if let Some(checkpoint) = self.catalog.checkpoint(&self.keep_name())? {
-            match follow.restore(&checkpoint.state) {
-                Restored::Same => (scan, from) = (checkpoint.position, checkpoint.position),
-                Restored::Changed => {
-                    info!(query = self.plan.name, "the statement changed: it starts from now");
-                    (scan, from, fresh) = (checkpoint.position, end, true);
-                }
-                Restored::Unreadable(problem) => {
-                    self.fault("checkpoint not usable; the query starts from now", &problem);
-                    (from, fresh) = (end, true);
-                }
-            }
-        }
-        self.journal.keep(&self.keep_name(), Some(scan));
-        self.scan(scan, end, &mut follow).await;
-        let mut following = Following {
-            follow,
-            reader: self.journal.reader(from),
-            writes: Vec::new(),
-            started: Instant::now(),
-            saved: Instant::now(),
-            saved_position: scan,
-            state_bytes: 0,
-            ticked: Instant::now(),
-            tick: None,
-            idle_at_ms: None,
-            shown: Instant::now(),
-        };
-        if fresh {
-            following.follow.ledger.go_on_behind_found();
-            self.save(&mut following).await;
-        }
-        self.show(&mut following);
-        Ok(following)
-    }
-
-    /// Waits until all that was appended is on disk or lost: only then does reading show every
-    /// output that was written before.
-    async fn land(&self) {
-        let mut watch = self.journal.watch();
-        loop {
-            let (end, generation) = (self.journal.end(), self.journal.durable().generation);
-            let landed = watch
-                .wait_for(|now| now.end >= end || now.generation != generation || now.closed)
-                .await
-                .map(|now| now.generation == generation || now.closed);
-            if landed.unwrap_or(true) {
-                return;
-            }
-        }
-    }
-
     /// Returns when outputs on their way were lost.
     async fn lost(&self) {
         let mut watch = self.journal.watch();
@@ -240,36 +181,6 @@ impl QueryRunner {
         };
         if !lost {
             std::future::pending::<()>().await;
-        }
-    }
-
-    /// Finds the outputs of this query in `from..end`.
-    async fn scan(&self, from: u64, end: u64, follow: &mut Follow) {
-        let mut reader = self.journal.reader(from);
-        while reader.position() < end {
-            match reader.read(READ_BYTES) {
-                Ok(records) if records.is_empty() => return,
-                Ok(records) => records.iter().for_each(|record| self.find(record, follow)),
-                Err(ReadError::Io(_)) => tokio::time::sleep(RETRY_AFTER).await,
-                // Outputs that cannot be read are written again.
-                Err(problem) => warn!(query = self.plan.name, %problem, "outputs not found"),
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    fn find(&self, record: &Record, follow: &mut Follow) {
-        let lane = match record.partition {
-            partition if partition == self.windows => Lane::Windows,
-            partition if partition == self.late => Lane::Late,
-            _ => return,
-        };
-        match record.envelope() {
-            Ok(Envelope::Output(output)) => {
-                follow.ledger.found(lane, output.sequence, output.input_offset);
-            }
-            Ok(Envelope::Gap(gap)) => follow.ledger.found_gap(gap.last),
-            _ => {}
         }
     }
 
@@ -381,72 +292,6 @@ impl QueryRunner {
             if !more {
                 return Ok(());
             }
-        }
-    }
-
-    fn write(&mut self, write: &Write) -> Result<(), End> {
-        match write {
-            Write::Output { lane, key, time_ms, sequence, input_offset, payload } => {
-                let (partition, query) = match lane {
-                    Lane::Windows => (self.windows, &self.plan.name),
-                    Lane::Late => (self.late, &self.late_name),
-                };
-                let envelope = Envelope::Output(Output {
-                    query,
-                    sequence: *sequence,
-                    input_offset: *input_offset,
-                    payload,
-                });
-                let record = NewRecord { partition, time_ms: *time_ms, key, envelope: &envelope };
-                let appended = self.journal.append(&record);
-                self.appended(appended)?;
-                let counter = match lane {
-                    Lane::Windows => &self.metrics.emitted,
-                    Lane::Late => &self.metrics.late,
-                };
-                counter.get_or_create(&self.label).inc();
-            }
-            Write::Gap { time_ms, cause, first, last, count } => {
-                let envelope = Envelope::Gap(Gap {
-                    cause: *cause,
-                    source: "",
-                    unit: GapUnit::Offsets,
-                    first: *first,
-                    last: *last,
-                    count: *count,
-                    boot_epoch: 0,
-                });
-                let record = NewRecord {
-                    partition: self.windows,
-                    time_ms: *time_ms,
-                    key: "",
-                    envelope: &envelope,
-                };
-                let appended = self.journal.append(&record);
-                self.appended(appended)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn appended(&mut self, appended: Result<Ticket, AppendError>) -> Result<(), End> {
-        match appended {
-            Ok(ticket) => {
-                let before = self.pending.replace(ticket);
-                match before {
-                    // What was appended before a commit failed is gone, or nobody knows.
-                    Some(before) if before.generation != ticket.generation => Err(End::Again),
-                    _ => Ok(()),
-                }
-            }
-            Err(AppendError::TooLarge(bytes)) => {
-                self.fault("a row is too large for the journal and was left out", &bytes);
-                self.metrics.too_large.get_or_create(&self.label).inc();
-                Ok(())
-            }
-            // The rows are made again from the checkpoint.
-            Err(AppendError::Overload(_)) => Err(End::Again),
-            Err(AppendError::Closed(_)) => Err(End::Done),
         }
     }
 
