@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use headwater_shared::decimal::Decimal;
 use hw_tests::kafka::Consumed;
 use hw_tests::qemu::Boot;
 use serde_json::Value as Json;
@@ -12,8 +13,8 @@ struct Row {
     epoch: u32,
     sample: u32,
     time_ms: i64,
-    temperature: String,
-    humidity: String,
+    temperature: Decimal,
+    humidity: Decimal,
 }
 
 /// A gap record.
@@ -45,6 +46,18 @@ fn small(json: &Json, name: &str) -> u32 {
     u32::try_from(integer(json, name)).expect("it fits")
 }
 
+/// A number digit by digit, without trailing zeros.
+fn decimal(json: &Json, name: &str) -> Decimal {
+    let text = json[name].to_string();
+    let decimal: Decimal = text.parse().unwrap_or_else(|_| panic!("{name} is a decimal in {json}"));
+    decimal.normalized()
+}
+
+/// As the series has it: hundredths.
+fn hundredths(mantissa: i64) -> Decimal {
+    Decimal { mantissa, scale: 2 }.normalized()
+}
+
 impl Delivered {
     pub(super) fn read(records: &[Consumed]) -> Self {
         let mut delivered = Self { rows: BTreeMap::new(), gaps: Vec::new() };
@@ -72,8 +85,8 @@ impl Delivered {
                 epoch: small(&value, "boot_epoch"),
                 sample: small(&value, "sample"),
                 time_ms: integer(&value, "time"),
-                temperature: value["temperature"].to_string(),
-                humidity: value["humidity"].to_string(),
+                temperature: decimal(&value, "temperature"),
+                humidity: decimal(&value, "humidity"),
             });
         }
         delivered
@@ -103,9 +116,8 @@ impl Delivered {
             let rows = expected
                 .remove(&(device, start))
                 .unwrap_or_else(|| panic!("a window twice, or of nothing: {value}"));
-            let number = |text: &String| text.parse::<f64>().expect("a number");
-            let temperatures: Vec<f64> = rows.iter().map(|row| number(&row.temperature)).collect();
-            let humidities: Vec<f64> = rows.iter().map(|row| number(&row.humidity)).collect();
+            let temperatures: Vec<f64> = rows.iter().map(|row| row.temperature.to_f64()).collect();
+            let humidities: Vec<f64> = rows.iter().map(|row| row.humidity.to_f64()).collect();
             assert_eq!(integer(&value, "window_end"), start + window_ms);
             assert_eq!(value["n"].as_u64(), Some(rows.len() as u64), "{value}");
             let mean = temperatures.iter().sum::<f64>() / rows.len() as f64;
@@ -129,12 +141,6 @@ pub(super) struct Truth<'a> {
     pub(super) boots: &'a [Boot],
 }
 
-/// Hundredths as the shortest decimal, as the series has them.
-fn decimal(hundredths: i64) -> String {
-    let value = Json::from(hundredths as f64 / 100.0);
-    value.to_string()
-}
-
 impl Truth<'_> {
     /// Every row is there once, in order, decimal for decimal; what is missing at a reset is named
     /// by a gap record and no more than `missing_max` samples. Returns how many are missing.
@@ -150,8 +156,8 @@ impl Truth<'_> {
                 assert_eq!(row.sample, next, "{place}: not the next");
                 assert!(row.time_ms > last_ms, "{place}: time goes backwards");
                 let [temperature, humidity] = self.world[position];
-                assert_eq!(row.temperature, decimal(temperature), "{place}");
-                assert_eq!(row.humidity, decimal(humidity), "{place}");
+                assert_eq!(row.temperature, hundredths(temperature), "{place}");
+                assert_eq!(row.humidity, hundredths(humidity), "{place}");
                 (next, last_ms, position) = (next + 1, row.time_ms, position + 1);
             }
             let end = match self.boots.get(number + 1) {
