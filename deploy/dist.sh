@@ -93,14 +93,20 @@ package() { # binary, architecture
     dpkg-deb --root-owner-group -Zxz --build "$tree" "$dist/headwater_${version}_$2.deb" >/dev/null
 }
 
-build
-rm -rf "$dist"
-mkdir -p "$dist"
-for pair in x86_64:amd64 aarch64:arm64; do
-    arch=${pair%:*}
-    binary=$dist/headwater-$version-$arch
-    install -m 755 "target/$arch-unknown-linux-musl/release/headwater" "$binary"
-    is_static "$binary"
-    package "$binary" "${pair#*:}"
-done
-ls -l "$dist"
+# A function, so that the whole file has been read before the long build.
+main() {
+    build
+    rm -rf "$dist"
+    mkdir -p "$dist"
+    local pair arch binary
+    for pair in x86_64:amd64 aarch64:arm64; do
+        arch=${pair%:*}
+        binary=$dist/headwater-$version-$arch
+        install -m 755 "target/$arch-unknown-linux-musl/release/headwater" "$binary"
+        is_static "$binary"
+        package "$binary" "${pair#*:}"
+    done
+    ls -l "$dist"
+}
+main
+exit
