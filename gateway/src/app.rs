@@ -61,6 +61,7 @@ impl App {
             vec![house.nodes.projection(), house.stats.projection(), mqtt_state.projection()];
         let follower =
             Follower::start(house.journal.clone(), Arc::clone(&house.catalog), projections)?;
+        house.nodes.open(house.journal.durable());
         let applied = follower.applied();
         let (shutdown, stop) = watch::channel(false);
         let mut rooms = JoinSet::new();

@@ -125,6 +125,13 @@ impl Nodes {
         Box::new(NodesProjection { nodes: Arc::clone(self) })
     }
 
+    /// Opens the door's view on what the projection restored; before the first message.
+    pub fn open(&self, durable: Durable) {
+        let mut live = lock(&self.live);
+        live.state = lock(&self.projected).state.clone();
+        live.generation = Some(durable.generation);
+    }
+
     /// The door's view; `None` while it is not known what a failed commit left on disk.
     pub fn live(&self, durable: Durable) -> Option<Live<'_>> {
         let mut guard = lock(&self.live);
@@ -161,9 +168,16 @@ impl Nodes {
     pub fn samples(&self, topic: &str, time_ms: i64, payload: &[u8]) -> Option<Vec<Sample>> {
         // A block may come on a topic that is not a node's; its channels then have no names.
         let node = topic::parse(topic).map_or("", |(node, _)| node);
-        block::samples(payload, time_ms, |epoch, channels| {
-            lock(&self.live).state.names(node, epoch, channels)
-        })
+        block::samples(payload, time_ms, |epoch, channels| self.names(node, epoch, channels))
+    }
+
+    /// The door knows an announcement before the projection does; a tool that only reads has no door.
+    fn names(&self, node: &str, epoch: u32, channels: usize) -> Vec<String> {
+        let live = lock(&self.live);
+        if live.generation.is_some() {
+            return live.state.names(node, epoch, channels);
+        }
+        lock(&self.projected).state.names(node, epoch, channels)
     }
 
     /// A block as JSON, as records show it.

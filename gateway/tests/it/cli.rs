@@ -185,3 +185,42 @@ fn the_demo_counts_the_same_everywhere() {
         assert_eq!(report[count].as_u64(), Some(sent), "{count}: {report}");
     }
 }
+
+#[test]
+fn readings_keep_the_names_of_their_channels_after_a_restart_and_for_tools() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("demo");
+    let data = data.to_str().expect("UTF-8");
+    let args = ["demo", "--for", "2s", "--devices", "1", "--http", "127.0.0.1:0", "--data", data];
+    assert_eq!(headwater(&args).status.code(), Some(0));
+    let output = headwater(&["log", "show", "--data", data, "--stream", "climate", "--limit", "1"]);
+    let shown = lines(&output.stdout);
+    let reading = &shown[0]["value"]["readings"][0];
+    assert!(reading["temperature"].is_number() && reading["humidity"].is_number(), "{shown:?}");
+
+    // A route that starts anew reads the blocks of before, with no node there to announce itself.
+    let path = dir.path().join("headwater.toml");
+    let text = format!(
+        "[gateway]\nid = \"again\"\ndata_dir = \"{data}\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n\
+         [http]\nlisten = \"127.0.0.1:0\"\n[[stream]]\nname = \"climate\"\n\
+         topic = \"headwater/v1/{{device}}/blocks\"\nkey = \"device\"\nformat = \"blocks\"\n\
+         partitions = 3\n[upstream.files]\nkind = \"directory\"\npath = \"again\"\n[[route]]\n\
+         stream = \"climate\"\nupstream = \"files\"\ntopic = \"again\"\n"
+    );
+    std::fs::write(&path, text).expect("a temporary file");
+    let mut gateway = Gateway::start(&path);
+    gateway.signal("-TERM");
+    assert_eq!(gateway.wait(), Some(0));
+    let mut files = Vec::new();
+    for partition in std::fs::read_dir(dir.path().join("again/again")).expect("it was forwarded") {
+        let partition = partition.expect("an entry").path();
+        if partition.is_dir() {
+            files.extend(
+                std::fs::read_dir(partition).expect("files").map(|file| file.expect("one")),
+            );
+        }
+    }
+    let written: String =
+        files.iter().map(|file| std::fs::read_to_string(file.path()).expect("NDJSON")).collect();
+    assert!(written.contains("\"temperature\":") && !written.contains("\"c0\":"), "{written}");
+}
