@@ -34,7 +34,10 @@ step_format() {
 
 step_lints() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 
-step_documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
+# With the examples, so that what the lints have checked is not checked again without its features.
+step_documentation() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --lib --examples
+}
 
 # What nodes carry builds for the smallest microcontroller, without atomics and without a heap.
 step_constrained() {
