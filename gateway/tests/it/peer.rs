@@ -42,7 +42,7 @@ fn foreign_broker() -> SocketAddr {
     };
     let v4 = Some(HashMap::from([("peer".to_owned(), server)]));
     let mut broker = Broker::new(Config { router, v4, ..Config::default() });
-    std::thread::spawn(move || broker.start());
+    std::thread::spawn(move || broker.start().expect("rumqttd runs on a free port"));
     for _ in 0..200 {
         if TcpStream::connect(listen).is_ok() {
             return listen;
