@@ -28,6 +28,7 @@ lint: ## Formatting, lints and documentation alone
 
 bench: ## Messages a second through the front door, beside mosquitto
 	@deploy/setup.sh bench
+	@cargo build --locked --release --package headwater --bins --examples
 	@deploy/bench/mqtt.sh
 
 firmware: ## The boards' images, in build/firmware

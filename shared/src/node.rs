@@ -8,6 +8,8 @@
 //! The topic says which message it is, see [`Message::SUBJECT`]. Bytes after the last field known
 //! here are skipped, so a later wire may add fields at the end without a new version.
 
+use core::ops::RangeInclusive;
+
 use crate::block::{CHANNELS_MAX, SCALE_MAX};
 use crate::topic::{NODE_ID_MAX, Subject, is_node_id};
 use heapless::{String, Vec};
@@ -62,8 +64,10 @@ pub struct TimeRequest {
 
 /// The gateway's answer to a [`TimeRequest`].
 ///
-/// With `now_ms` the node's clock at arrival, half the round trip passed since `unix_ms` was read:
-/// the time at arrival is `unix_ms + (now_ms - uptime_ms) / 2`.
+/// The gateway read its clock between the node's request and the arrival of the answer, so the node
+/// started at most at `unix_ms - uptime_ms`, and earlier than that by a round trip at most. The way
+/// back takes longer as a rule, for the answer waits for a commit: the node takes the latest, which
+/// is also where the gateway places blocks of a clock that was not synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeResponse {
     /// Of the request.
@@ -75,11 +79,13 @@ pub struct TimeResponse {
 }
 
 impl TimeResponse {
-    /// When the node started, in ms since 1970, if the response arrived at `now_ms` of the node's
-    /// clock; `None` if the request would lie after its response or the node's start before 1970.
-    pub fn boot_unix_ms(&self, now_ms: u64) -> Option<u64> {
+    /// When the node started, in ms since 1970, earliest and latest, if the response arrived at
+    /// `now_ms` of the node's clock; `None` if the request would lie after its response or the
+    /// node's start before 1970.
+    pub fn boot_unix_ms(&self, now_ms: u64) -> Option<RangeInclusive<u64>> {
         let round_trip_ms = now_ms.checked_sub(self.uptime_ms)?;
-        self.unix_ms.checked_add(round_trip_ms / 2)?.checked_sub(now_ms)
+        let latest = self.unix_ms.checked_sub(self.uptime_ms)?;
+        Some(latest.saturating_sub(round_trip_ms)..=latest)
     }
 }
 
@@ -342,10 +348,11 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_time_allows_for_half_the_round_trip() {
+    fn the_boot_time_is_known_to_a_round_trip() {
         let response = TimeResponse { nonce: 1, uptime_ms: 5_000, unix_ms: 1_000_000 };
-        assert_eq!(response.boot_unix_ms(5_040), Some(1_000_020 - 5_040));
+        assert_eq!(response.boot_unix_ms(5_040), Some(994_960..=995_000));
         assert_eq!(response.boot_unix_ms(4_999), None);
-        assert_eq!(response.boot_unix_ms(u64::MAX), None);
+        let early = TimeResponse { unix_ms: 4_999, ..response };
+        assert_eq!(early.boot_unix_ms(5_040), None);
     }
 }

@@ -4,7 +4,7 @@
 //! order, a window of them at a time. An acknowledgement trims the outbox up to the first block that
 //! is not acknowledged; so what a lost link or a reset leaves in doubt is sent again, unchanged.
 
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 use headwater_shared::node::TimeResponse;
 use heapless::Deque;
 
@@ -26,7 +26,7 @@ pub struct SessionPolicy {
     pub time_reply_ms_max: u64,
     /// The clock is checked against the gateway's this often.
     pub time_check_ms: u64,
-    /// A check that differs by less than this changes nothing.
+    /// A check that contradicts the known time by less than this changes nothing.
     pub time_step_ms_min: u64,
 }
 
@@ -153,7 +153,8 @@ pub(crate) struct Session {
     random: u32,
     time_due_ms: u64,
     time_asked: Option<TimeAsked>,
-    boot_unix_ms: Option<u64>,
+    /// When the node started, earliest and latest.
+    boot_unix_ms: Option<RangeInclusive<u64>>,
 }
 
 impl Session {
@@ -217,7 +218,7 @@ impl Session {
 
     /// When the node started, in ms since 1970, once the gateway has said it.
     pub(crate) fn boot_unix_ms(&self) -> Option<u64> {
-        self.boot_unix_ms
+        self.boot_unix_ms.as_ref().map(|known| *known.end())
     }
 
     fn step_up(&mut self, now_ms: u64, view: &View, announced: bool, online: bool) -> Step {
@@ -274,10 +275,16 @@ impl Session {
         };
         self.time_due_ms = now_ms + self.policy.time_check_ms;
         let response = TimeResponse { uptime_ms: asked.uptime_ms, ..*response };
-        if let Some(boot_ms) = response.boot_unix_ms(now_ms) {
-            let is_near = |known: u64| known.abs_diff(boot_ms) < self.policy.time_step_ms_min;
-            if !self.boot_unix_ms.is_some_and(is_near) {
-                self.boot_unix_ms = Some(boot_ms);
+        if let Some(found) = response.boot_unix_ms(now_ms) {
+            // A slow answer is a vague one: only what contradicts the known time moves the clock,
+            // for a clock that moves back gives two readings the same time.
+            let step_ms = self.policy.time_step_ms_min;
+            let agrees = |known: &RangeInclusive<u64>| {
+                *found.start() < known.end().saturating_add(step_ms)
+                    && *known.start() < found.end().saturating_add(step_ms)
+            };
+            if !self.boot_unix_ms.as_ref().is_some_and(agrees) {
+                self.boot_unix_ms = Some(found);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The gateway's side of nodes: who they are, which of their blocks are here, where their clock is.
 //!
-//! [`state`] is the pure core. It exists twice: the door's view runs ahead with what was appended
+//! `state` is the pure core. It exists twice: the door's view runs ahead with what was appended
 //! ([`Nodes::live`]), the projection follows what is durable and is what a restart finds. After a
 //! failed commit the door's view is taken from the projection again.
 

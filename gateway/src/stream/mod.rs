@@ -1,7 +1,7 @@
 //! Streams: which topic belongs to which, how payloads read, and the way into the journal.
 //!
 //! [`Streams`] is the routing table, [`Intake`] the one way by which a message becomes a record.
-//! [`rows`] turns a record back into columns, for queries and routes.
+//! [`Rows`] turns a record back into columns, for queries and routes.
 
 mod intake;
 mod json;

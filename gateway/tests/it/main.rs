@@ -5,6 +5,7 @@ mod cli;
 mod door;
 mod mqtt;
 mod mqtt_clients;
+mod peer;
 mod power;
 mod process;
 mod query;

@@ -162,7 +162,28 @@ fn a_clock_that_drifts_little_is_left_alone() {
         session.event(now_ms + 8, Event::Time(response));
         session.boot_unix_ms()
     };
-    assert_eq!(ask(&mut session, 1_000_000), Some(1_000_000));
-    assert_eq!(ask(&mut session, 1_000_019), Some(1_000_000));
-    assert_eq!(ask(&mut session, 1_000_020), Some(1_000_020));
+    assert_eq!(ask(&mut session, 1_000_000), Some(1_000_004));
+    assert_eq!(ask(&mut session, 1_000_027), Some(1_000_004));
+    assert_eq!(ask(&mut session, 1_000_028), Some(1_000_032));
+    assert_eq!(ask(&mut session, 1_000_001), Some(1_000_032));
+    assert_eq!(ask(&mut session, 1_000_000), Some(1_000_004));
+}
+
+#[test]
+fn a_slow_answer_does_not_move_the_clock() {
+    let mut session = session();
+    session.step(0, &VIEW);
+    for (at_ms, round_trip_ms, unix_ms) in [(0, 2, 1_000_001), (50_000, 900, 1_050_700)] {
+        session.event(at_ms, Event::Connected);
+        let taken = steps(&mut session, at_ms, &VIEW);
+        let asked = taken.iter().find_map(|step| match step {
+            Step::AskTime { nonce } => Some(*nonce),
+            _ => None,
+        });
+        let nonce = asked.expect("asks for the time");
+        let response = TimeResponse { nonce, uptime_ms: at_ms, unix_ms };
+        session.event(at_ms + round_trip_ms, Event::Time(response));
+        assert_eq!(session.boot_unix_ms(), Some(1_000_001));
+        session.event(at_ms + 10_000, Event::Disconnected);
+    }
 }
