@@ -49,13 +49,15 @@ transaction.state.log.num.partitions=4
 log.cleaner.dedupe.buffer.size=8388608
 EOF
 
-run_java() { java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*" "$@"; }
+# A list, not a function: in the background a function would be a shell around the broker, and the
+# shell alone would end.
+java=(java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*")
 
 echo "starting Kafka on 127.0.0.1:$port" >&2
-id=$(run_java kafka.tools.StorageTool random-uuid 2>/dev/null)
-run_java kafka.tools.StorageTool format -t "$id" -c "$work/server.properties" --standalone \
+id=$("${java[@]}" kafka.tools.StorageTool random-uuid 2>/dev/null)
+"${java[@]}" kafka.tools.StorageTool format -t "$id" -c "$work/server.properties" --standalone \
     >"$work/kafka.log" 2>&1 || { cat "$work/kafka.log" >&2; exit 1; }
-run_java kafka.Kafka "$work/server.properties" >>"$work/kafka.log" 2>&1 &
+"${java[@]}" kafka.Kafka "$work/server.properties" >>"$work/kafka.log" 2>&1 &
 broker=$!
 for _ in $(seq 300); do
     kill -0 "$broker" 2>/dev/null || { cat "$work/kafka.log" >&2; exit 1; }

@@ -128,7 +128,7 @@ dist) dist ;;
 bench) debian "${build_tools[@]}" mosquitto=/usr/sbin/mosquitto ;;
 test)
     debian "${build_tools[@]}" qemu-user-static=qemu-aarch64-static socat=socat \
-        qemu-system-arm=qemu-system-arm mosquitto=/usr/sbin/mosquitto
+        qemu-system-arm=qemu-system-arm mosquitto=/usr/sbin/mosquitto systemd=systemd-analyze
     components
     targets thumbv6m-none-eabi
     firmware
