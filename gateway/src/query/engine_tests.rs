@@ -361,6 +361,18 @@ impl Model {
     }
 }
 
+/// Numbers as doubles: another crate of the workspace may turn on serde_json's
+/// `arbitrary_precision`, and `0.0` and `0.00` are then two numbers.
+fn doubles(rows: Vec<Json>) -> Vec<Vec<(String, String)>> {
+    let cell = |(name, value): (&String, &Json)| {
+        let text = value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string());
+        (name.clone(), text)
+    };
+    rows.iter()
+        .map(|row| row.as_object().expect("rows are objects").iter().map(cell).collect())
+        .collect()
+}
+
 const SELECT: &str = "device, window_start, window_end, count(*) AS n, sum(v) AS sum, \
                       avg(v) AS mean, min(v) AS low, max(v) AS high";
 
@@ -382,7 +394,7 @@ proptest! {
             prop_assert!(ends.is_sorted_by(|a, b| a < b), "{:?}", ends);
         }
         rows.sort_by_key(|row| (row["device"].to_string(), row["window_end"].as_i64()));
-        prop_assert_eq!(rows, model.rows());
+        prop_assert_eq!(doubles(rows), doubles(model.rows()));
         let late: Vec<(u8, i64)> = out
             .iter()
             .filter_map(|emit| match emit {
