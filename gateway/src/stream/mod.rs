@@ -14,7 +14,7 @@ mod topic;
 pub use intake::{Accepted, Incoming, Intake, IntakeError, IntakeMetrics};
 pub use manifest::{Manifest, ManifestError};
 pub(crate) use rows::gap_json;
-pub use rows::{Row, Rows, Value, record_json};
+pub use rows::{Row, Rows, Value};
 pub use stats::{PartitionStats, StreamStats};
 pub(crate) use table::murmur2;
 pub use table::{MQTT_STREAM, PartitionRef, Stream, Streams};

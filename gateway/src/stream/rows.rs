@@ -223,7 +223,7 @@ impl Rows {
 }
 
 /// A record as NDJSON shows it, with its value given.
-pub fn record_json(record: &Record, partition: u16, value: Json) -> Json {
+fn record_json(record: &Record, partition: u16, value: Json) -> Json {
     let mut json = Map::new();
     json.insert("offset".into(), json!(record.offset));
     json.insert("partition".into(), json!(partition));
