@@ -10,6 +10,7 @@ use crate::crc::crc32c;
 use crate::error::{AppendError, JournalError};
 use crate::record;
 use crate::recover::{self, Recovery};
+use crate::retention::{Clock, WhenFull};
 use crate::segment::{self, HEAD_LEN};
 use crate::stats::{CommitStats, Counters};
 use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
@@ -27,6 +28,11 @@ pub struct JournalOptions {
     pub segment_size: u32,
     /// Bytes of all segments, beyond which [`Journal::enforce_retention`] deletes the oldest.
     pub max_size: Option<u64>,
+    /// How long after its last write a segment may be deleted, in ms. The time is that of the
+    /// clock handed to [`Journal::enforce_retention`], not that of the records.
+    pub max_age_ms: Option<u64>,
+    /// What retention does with records that not everyone has read.
+    pub when_full: WhenFull,
     /// Bytes by which the newest segment is filled with zeros ahead of the records, so that most
     /// commits write over blocks that are already there. 0 or 1: not ahead at all.
     pub zero_fill_step: u32,
@@ -34,7 +40,13 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { segment_size: 16 << 20, max_size: None, zero_fill_step: 256 << 10 }
+        Self {
+            segment_size: 16 << 20,
+            max_size: None,
+            max_age_ms: None,
+            when_full: WhenFull::DropOldest,
+            zero_fill_step: 256 << 10,
+        }
     }
 }
 
@@ -70,6 +82,7 @@ pub struct Journal<S: Storage = DirStorage> {
     pub(crate) active: Option<Active<S::File>>,
     pub(crate) end: u64,
     pub(crate) keep: u64,
+    pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     /// An error of retention that its caller has not seen yet.
     pub(crate) deferred: Option<JournalError>,
@@ -118,6 +131,7 @@ impl<S: Storage> Journal<S> {
         }
         let recovered = recover::recover(&storage)?;
         let recovery = recovered.report;
+        let clock = Clock::at_open(recovered.active.as_ref(), recovered.segments.back());
         let journal = Self {
             storage,
             options,
@@ -125,6 +139,7 @@ impl<S: Storage> Journal<S> {
             active: recovered.active,
             end: recovery.end,
             keep: u64::MAX,
+            clock,
             counters: Counters::default(),
             deferred: None,
             bodies: Vec::new(),
@@ -339,8 +354,9 @@ impl<S: Storage> Journal<S> {
         let file = self.storage.create(base).map_err(failed)?;
         let chunk = segment::header(base, first.time_ms);
         segment::put_head(&chunk, &mut self.out);
-        self.segments.push_back(SegmentEntry { base, bytes: 0 });
+        self.segments.push_back(SegmentEntry { base, bytes: 0, modified_ms: 0 });
         self.active = Some(Active { file, chunk, pos: 0, len: 0 });
+        self.clock.active_since_ms = None;
         self.counters.segments_created += 1;
         Ok(())
     }
@@ -394,6 +410,7 @@ impl<S: Storage> Journal<S> {
             .map_err(|source| Failed::Write(JournalError::io("write to", Some(base), source)))?;
         active.len = active.len.max(active.pos + self.out.len() as u64);
         self.segments.back_mut().expect("the active segment is listed").bytes = active.len;
+        self.clock.written_from.get_or_insert(base);
         self.counters.syncs += 1;
         active.file.sync().map_err(Failed::Sync)?;
         active.pos = data_end;

@@ -46,7 +46,7 @@ pub use record::{Record, Records};
 #[cfg(feature = "std")]
 pub use recover::{Recovery, SetAside, TornTail};
 #[cfg(feature = "std")]
-pub use retention::Dropped;
+pub use retention::{DropCause, Dropped, WhenFull};
 #[cfg(feature = "std")]
 pub use stats::{CommitStats, Counters};
 #[cfg(feature = "std")]

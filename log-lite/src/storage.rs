@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::JournalError;
 
@@ -14,6 +15,8 @@ pub struct SegmentEntry {
     pub base: u64,
     /// Bytes of the file, zero fill included.
     pub bytes: u64,
+    /// When it was last written, in ms since 1970 by the system's clock; 0 where nobody knows.
+    pub modified_ms: i64,
 }
 
 /// What a journal needs of the place where its segments are.
@@ -72,6 +75,11 @@ pub trait SegmentFile {
     /// As [`SegmentFile::len`].
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
+    }
+
+    /// When the file was made, in ms since 1970 by the system's clock, where that is known.
+    fn created_ms(&self) -> Option<i64> {
+        None
     }
 
     /// Reads at `at` and returns how many bytes there were: fewer than asked only at the end.
@@ -148,7 +156,10 @@ impl Storage for DirStorage {
             let entry = entry?;
             let Some(base) = entry.file_name().to_str().and_then(parse_name) else { continue };
             match entry.metadata() {
-                Ok(meta) => found.push(SegmentEntry { base, bytes: meta.len() }),
+                Ok(meta) => {
+                    let modified_ms = meta.modified().map_or(0, ms_since_1970);
+                    found.push(SegmentEntry { base, bytes: meta.len(), modified_ms });
+                }
                 // Retention took it between the listing and the look.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -194,6 +205,10 @@ fn create_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn ms_since_1970(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 fn parse_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -203,6 +218,10 @@ fn parse_name(name: &str) -> Option<u64> {
 impl SegmentFile for File {
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn created_ms(&self) -> Option<i64> {
+        self.metadata().ok()?.created().ok().map(ms_since_1970)
     }
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -6,7 +6,7 @@ use log_lite::{Journal, JournalError, JournalOptions, Reader, Recovery};
 use proptest::prelude::*;
 
 use crate::Rng;
-use crate::sim::{Fault, SimStorage, Survives};
+use crate::sim::{Fault, NOW, SimStorage, Survives};
 
 const SURVIVALS: [Survives; 4] =
     [Survives::Nothing, Survives::Everything, Survives::SomeSectors, Survives::Prefix];
@@ -31,7 +31,12 @@ struct Model {
 }
 
 fn options() -> JournalOptions {
-    JournalOptions { segment_size: 2048, max_size: Some(6 * 2048), zero_fill_step: 512 }
+    JournalOptions {
+        segment_size: 2048,
+        max_size: Some(6 * 2048),
+        zero_fill_step: 512,
+        ..JournalOptions::default()
+    }
 }
 
 impl Model {
@@ -77,7 +82,7 @@ impl Model {
 
     fn step(&mut self) -> Result<(), JournalError> {
         if self.rng.below(6) == 0 {
-            self.journal.as_mut().unwrap().enforce_retention()?;
+            self.journal.as_mut().unwrap().enforce_retention(NOW)?;
         }
         self.commit()
     }
@@ -221,7 +226,7 @@ fn fail_and_go_on(model: &mut Model, survives: Survives) {
         None => {}
     }
     // An error of retention may have waited for its next call.
-    let _ = model.journal.as_mut().unwrap().enforce_retention();
+    let _ = model.journal.as_mut().unwrap().enforce_retention(NOW);
     for _ in 0..4 {
         model.step().unwrap();
     }

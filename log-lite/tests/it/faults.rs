@@ -7,7 +7,7 @@ use log_lite::{AppendError, Journal, JournalError, JournalOptions, Reader};
 use crate::sim::{Fault, SimStorage};
 
 fn options() -> JournalOptions {
-    JournalOptions { segment_size: 4096, max_size: None, zero_fill_step: 512 }
+    JournalOptions { segment_size: 4096, zero_fill_step: 512, ..JournalOptions::default() }
 }
 
 fn count(storage: &SimStorage) -> usize {

@@ -7,6 +7,7 @@ mod faults;
 mod frozen;
 mod journal;
 mod nor;
+mod retention;
 mod ring;
 mod sim;
 

@@ -12,6 +12,9 @@ use crate::Rng;
 
 const SECTOR: usize = 512;
 
+/// A time at which a clock is set, in ms since 1970.
+pub(crate) const NOW: i64 = 1_763_700_000_000;
+
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
@@ -39,6 +42,8 @@ struct SimData {
     current: Vec<u8>,
     /// Written since the last sync, in order.
     writes: Vec<(usize, Vec<u8>)>,
+    created_ms: i64,
+    modified_ms: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +52,7 @@ enum DirOp {
     Remove(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Disk {
     files: BTreeMap<u64, SimData>,
     durable_names: Vec<u64>,
@@ -61,10 +66,30 @@ pub(crate) struct Disk {
     pub(crate) hit_sync: bool,
     pub(crate) off: bool,
     pub(crate) seed: u64,
+    /// The system's clock.
+    pub(crate) now_ms: i64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimStorage(pub(crate) Rc<RefCell<Disk>>);
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            durable_names: Vec::new(),
+            dir_ops: Vec::new(),
+            ghosts: BTreeMap::new(),
+            set_aside: Vec::new(),
+            calls: 0,
+            fault: None,
+            hit_sync: false,
+            off: false,
+            seed: 0,
+            now_ms: NOW,
+        }
+    }
+}
 
 pub(crate) struct SimFile(SimStorage, u64);
 
@@ -170,8 +195,13 @@ impl SimStorage {
         let storage = Self::default();
         storage.with(|disk| {
             for (base, bytes) in image {
-                let data =
-                    SimData { durable: bytes.clone(), current: bytes.clone(), writes: Vec::new() };
+                let data = SimData {
+                    durable: bytes.clone(),
+                    current: bytes.clone(),
+                    created_ms: NOW,
+                    modified_ms: NOW,
+                    ..SimData::default()
+                };
                 disk.files.insert(*base, data);
                 disk.durable_names.push(*base);
             }
@@ -206,6 +236,7 @@ impl Storage for SimStorage {
             let entry = |(base, data): (&u64, &SimData)| SegmentEntry {
                 base: *base,
                 bytes: data.current.len() as u64,
+                modified_ms: data.modified_ms,
             };
             Ok(disk.files.iter().map(entry).collect())
         })
@@ -216,7 +247,9 @@ impl Storage for SimStorage {
             if disk.files.contains_key(&base) {
                 return Err(ErrorKind::AlreadyExists.into());
             }
-            disk.files.insert(base, SimData::default());
+            let now = disk.now_ms;
+            let data = SimData { created_ms: now, modified_ms: now, ..SimData::default() };
+            disk.files.insert(base, data);
             disk.dir_ops.push(DirOp::Create(base));
             Ok(())
         })?;
@@ -280,6 +313,10 @@ impl SegmentFile for SimFile {
         self.0.with(|disk| Ok(disk.file(self.1)?.current.len() as u64))
     }
 
+    fn created_ms(&self) -> Option<i64> {
+        self.0.with(|disk| disk.file(self.1).ok().map(|data| data.created_ms))
+    }
+
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.with(|disk| {
             let data = &disk.file(self.1)?.current;
@@ -293,8 +330,9 @@ impl SegmentFile for SimFile {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.with(|disk| {
             let fault = disk.call()?;
-            let seed = disk.seed;
+            let (seed, now) = (disk.seed, disk.now_ms);
             let data = disk.file(self.1)?;
+            data.modified_ms = now;
             let len = match fault {
                 Some(Fault::Error(_)) => Rng::new(seed).below(bytes.len() as u64 + 1) as usize,
                 _ => bytes.len(),
