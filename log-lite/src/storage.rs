@@ -30,6 +30,14 @@ pub trait Storage {
     /// Of the place itself.
     fn list(&self) -> io::Result<Vec<SegmentEntry>>;
 
+    /// The bases of all segments, in any order: for readers, who need no more of them.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn bases(&self) -> io::Result<Vec<u64>> {
+        Ok(self.list()?.into_iter().map(|segment| segment.base).collect())
+    }
+
     /// Makes an empty segment that is not there yet.
     ///
     /// # Errors
@@ -193,6 +201,14 @@ impl Storage for DirStorage {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
+        }
+        Ok(found)
+    }
+
+    fn bases(&self) -> io::Result<Vec<u64>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            found.extend(entry?.file_name().to_str().and_then(parse_name));
         }
         Ok(found)
     }
