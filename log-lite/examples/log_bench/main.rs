@@ -23,8 +23,10 @@ type Topic = (&'static str, fn(&Path) -> Outcome);
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [open::MAKE, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return open::make(dir.as_ref());
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [open::MAKE, dir] => return open::make(dir.as_ref()),
+        [open::MEASURE, dir] => return open::measure(dir.as_ref()),
+        _ => {}
     }
     let parent = arguments.first().map_or_else(std::env::temp_dir, PathBuf::from);
     let wanted = |topic: &str| arguments.len() < 2 || arguments[1..].iter().any(|arg| arg == topic);

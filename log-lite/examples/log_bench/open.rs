@@ -9,8 +9,9 @@ use log_lite::{Journal, JournalOptions, Reader};
 
 use crate::{Outcome, line};
 
-/// The argument that has this program make the segments and end.
+/// The arguments that have this program make the segments, and open them, and end.
 pub(crate) const MAKE: &str = "--make-segments";
+pub(crate) const MEASURE: &str = "--open-segments";
 
 const MIB: f64 = 1_048_576.0;
 const SEGMENTS: u64 = 6_400;
@@ -18,17 +19,24 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 
 pub(crate) fn run(dir: &Path) -> Outcome {
     let dir = dir.join("open");
-    // In a process of its own, so that none of its memory is there to be used again.
-    let made = Command::new(std::env::current_exe()?).arg(MAKE).arg(&dir).status()?;
-    assert!(made.success(), "the segments were made");
+    // In processes of their own, so that no memory is there to be used again.
+    for step in [MAKE, MEASURE] {
+        let done = Command::new(std::env::current_exe()?).arg(step).arg(&dir).status()?;
+        assert!(done.success(), "{step} ended well");
+    }
+    Ok(())
+}
+
+/// Opens the segments that were made.
+pub(crate) fn measure(dir: &Path) -> Outcome {
     let before = resident_bytes()?;
     let start = Instant::now();
     let names =
-        std::fs::read_dir(&dir)?.filter_map(Result::ok).filter_map(|entry| entry.metadata().ok());
+        std::fs::read_dir(dir)?.filter_map(Result::ok).filter_map(|entry| entry.metadata().ok());
     let listed = names.count() as u64;
     let floor = start.elapsed().as_secs_f64() * 1e3;
     let start = Instant::now();
-    let (journal, recovery) = Journal::open_dir(&dir, JournalOptions::default())?;
+    let (journal, recovery) = Journal::open_dir(dir, JournalOptions::default())?;
     let here = start.elapsed().as_secs_f64() * 1e3;
     let grown = resident_bytes()?.saturating_sub(before) as f64 / MIB;
     assert!(listed > SEGMENTS && recovery.segments as u64 == SEGMENTS, "all are there");
@@ -41,7 +49,7 @@ pub(crate) fn run(dir: &Path) -> Outcome {
         "at most 100 ms",
     );
     println!("  resident memory grew by {grown:.2} MiB (bar: at most 8 MB)");
-    reads(&dir, journal.end())
+    reads(dir, journal.end())
 }
 
 fn reads(dir: &Path, end: u64) -> Outcome {
