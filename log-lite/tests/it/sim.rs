@@ -67,6 +67,11 @@ pub(crate) struct Disk {
     pub(crate) bytes_read: u64,
     pub(crate) listings: u64,
     pub(crate) fault: Option<(u64, Fault)>,
+    /// How many calls from the chosen one on are hit.
+    pub(crate) fault_calls: u64,
+    /// Calls that only read, and the one of them that fails.
+    pub(crate) reads: u64,
+    pub(crate) read_fault: Option<u64>,
     /// Whether the fault that happened hit a sync.
     pub(crate) hit_sync: bool,
     pub(crate) off: bool,
@@ -91,6 +96,9 @@ impl Default for Disk {
             bytes_read: 0,
             listings: 0,
             fault: None,
+            fault_calls: 1,
+            reads: 0,
+            read_fault: None,
             hit_sync: false,
             off: false,
             seed: 0,
@@ -113,9 +121,20 @@ impl Disk {
         }
         self.calls += 1;
         match self.fault {
-            Some((at, fault)) if at == self.calls => Ok(Some(fault)),
+            Some((at, fault)) if (at..at + self.fault_calls).contains(&self.calls) => {
+                Ok(Some(fault))
+            }
             _ => Ok(None),
         }
+    }
+
+    /// Counts a call that only reads.
+    fn read(&mut self) -> io::Result<()> {
+        if self.off {
+            return Err(off());
+        }
+        self.reads += 1;
+        if self.read_fault == Some(self.reads) { Err(ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn file(&mut self, base: u64) -> io::Result<&mut SimData> {
@@ -268,9 +287,7 @@ impl Storage for SimStorage {
 
     fn list(&self) -> io::Result<Vec<SegmentEntry>> {
         self.with(|disk| {
-            if disk.off {
-                return Err(off());
-            }
+            disk.read()?;
             disk.listings += 1;
             let entry = |(base, data): (&u64, &SimData)| SegmentEntry {
                 base: *base,
@@ -296,7 +313,10 @@ impl Storage for SimStorage {
     }
 
     fn open(&self, base: u64, _write: bool) -> io::Result<SimFile> {
-        self.with(|disk| disk.file(base).map(|_| ()))?;
+        self.with(|disk| {
+            disk.read()?;
+            disk.file(base).map(|_| ())
+        })?;
         Ok(SimFile(self.clone(), base))
     }
 
@@ -335,9 +355,7 @@ impl Storage for SimStorage {
 
     fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
         self.with(|disk| {
-            if disk.off {
-                return Err(off());
-            }
+            disk.read()?;
             let newest = disk.summaries.get(&base).and_then(|states| states.last()?.as_ref());
             Ok(newest.filter(|bytes| bytes.len() <= max).cloned())
         })
@@ -373,7 +391,10 @@ impl Disk {
 
 impl SegmentFile for SimFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.with(|disk| Ok(disk.opened(self.1)?.current.len() as u64))
+        self.0.with(|disk| {
+            disk.read()?;
+            Ok(disk.opened(self.1)?.current.len() as u64)
+        })
     }
 
     fn created_ms(&self) -> Option<i64> {
@@ -382,6 +403,7 @@ impl SegmentFile for SimFile {
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.with(|disk| {
+            disk.read()?;
             let data = &disk.opened(self.1)?.current;
             let from = (at as usize).min(data.len());
             let len = buf.len().min(data.len() - from);
