@@ -456,7 +456,8 @@ impl<S: Storage> Journal<S> {
         if created {
             let file = self.storage.open(last.base, true)?;
             let chunk = segment::read_head(&file, last.base)?
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?
+                .chunk;
             self.active = Some(Active { file, chunk, pos: undo.pos, len: 0 });
         }
         let active = self.active.as_mut().expect("reopened above, or never closed");

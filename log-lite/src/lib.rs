@@ -36,7 +36,7 @@ pub use crc::crc32c;
 pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 
 #[cfg(feature = "std")]
-pub use error::{AppendError, Damage, JournalError, ReadError, Why};
+pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
 #[cfg(feature = "std")]
 pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]

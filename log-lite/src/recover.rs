@@ -14,7 +14,7 @@ use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
 use crate::error::{Damage, JournalError, Why};
 use crate::journal::{Active, zero};
-use crate::segment::{self, HEAD_LEN};
+use crate::segment::{self, HEAD_LEN, Head};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::walk::{Met, Walk};
 
@@ -93,8 +93,12 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
         recovered.report.end = base;
         let file = storage.open(base, true).map_err(failed("open", Some(base)))?;
         match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
-            Ok(chunk) => {
-                let scan = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
+            Ok(Head { extent: Some(extent), .. }) => {
+                // Written whole and synced before it got its name; nothing is written behind it.
+                recovered.report.end = extent.end;
+            }
+            Ok(head @ Head { chunk, .. }) => {
+                let scan = scan_newest(&file, Walk::new(&head), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
                 storage.sync_dir().map_err(failed("sync", None))?;
@@ -131,12 +135,12 @@ fn retire<S: Storage>(
         return storage.sync_dir();
     }
     // Times are not known without the header, but offsets are.
-    let mut walk = Walk::new(segment::header(base, 0));
+    let mut walk = Walk::new(&segment::header(base, 0).into());
     let mut was_synced = false;
     loop {
         match walk.next(file, &|_| true, true)? {
             Met::Batch(batch) => was_synced |= batch.header.starts_commit,
-            Met::Hole(_) => {}
+            Met::Hole(_) | Met::Lost(_) => {}
             Met::End { .. } => break,
         }
     }
@@ -162,7 +166,7 @@ fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) 
                 last_commit = batch.at;
                 report.damage.extend(open.drain(..).map(|(damage, _)| damage));
             }
-            Met::Batch(_) => {}
+            Met::Batch(_) | Met::Lost(_) => {}
             Met::Hole(damage) => open.push((damage, walk.pos())),
             Met::End { at, .. } => break at,
         }

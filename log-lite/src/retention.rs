@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::batch::BatchKind;
 use crate::error::JournalError;
 use crate::journal::{Active, Journal};
+use crate::record::Records;
 use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::walk::{Met, Walk};
@@ -197,17 +199,23 @@ impl<S: Storage> Journal<S> {
     fn count_from(&self, base: u64, from: u64) -> io::Result<BTreeMap<u16, u64>> {
         let mut counts = BTreeMap::new();
         let file = self.storage.open(base, false)?;
-        let Ok(chunk) = segment::read_head(&file, base)? else { return Ok(counts) };
-        let mut walk = Walk::new(chunk);
+        let Ok(head) = segment::read_head(&file, base)? else { return Ok(counts) };
+        let mut walk = Walk::new(&head);
         loop {
             match walk.next(&file, &|_| false, false)? {
                 Met::Batch(batch) => {
-                    let lost = batch.header.end().saturating_sub(from.max(batch.header.offset));
+                    let lost = match batch.header.kind {
+                        BatchKind::Sparse => {
+                            let records = Records::new(batch.header, walk.body(&file, &batch)?);
+                            records.filter(|record| record.offset >= from).count() as u64
+                        }
+                        _ => batch.header.end().saturating_sub(from.max(batch.header.offset)),
+                    };
                     if lost > 0 {
                         *counts.entry(batch.header.partition).or_default() += lost;
                     }
                 }
-                Met::Hole(_) => {}
+                Met::Hole(_) | Met::Lost(_) => {}
                 Met::End { .. } => return Ok(counts),
             }
         }
