@@ -8,6 +8,8 @@ mod ring;
 mod varint;
 
 #[cfg(feature = "std")]
+mod commit;
+#[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
 mod journal;
@@ -25,6 +27,8 @@ mod segment;
 mod stats;
 #[cfg(feature = "std")]
 mod storage;
+#[cfg(feature = "std")]
+mod summary;
 #[cfg(feature = "std")]
 mod verify;
 #[cfg(feature = "std")]

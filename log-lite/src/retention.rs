@@ -12,6 +12,7 @@ use crate::journal::{Active, Journal};
 use crate::record::Records;
 use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
+use crate::summary::Summary;
 use crate::walk::{Met, Walk};
 
 /// 2020-01-01 in ms since 1970. A clock before this was never set, and what it said is no age.
@@ -154,7 +155,7 @@ impl<S: Storage> Journal<S> {
         // Read to its end, the newest segment can make room for the next.
         let needed = self.keep >= self.end && self.room() == 0;
         if old || needed {
-            self.active = None;
+            self.seal();
         }
     }
 
@@ -200,6 +201,12 @@ impl<S: Storage> Journal<S> {
         let mut counts = BTreeMap::new();
         let file = self.storage.open(base, false)?;
         let Ok(head) = segment::read_head(&file, base)? else { return Ok(counts) };
+        if from <= base
+            && let Some(summary) = Summary::load(&self.storage, &file, &head.chunk)
+            && let Some(partitions) = summary.partitions
+        {
+            return Ok(partitions);
+        }
         let mut walk = Walk::new(&head);
         loop {
             match walk.next(&file, &|_| false, false)? {

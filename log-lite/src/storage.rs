@@ -42,7 +42,7 @@ pub trait Storage {
     /// `NotFound` where there is none, and those of the place itself.
     fn open(&self, base: u64, write: bool) -> io::Result<Self::File>;
 
-    /// Removes a segment.
+    /// Removes a segment and its summary.
     ///
     /// # Errors
     /// Of the place itself.
@@ -59,6 +59,26 @@ pub trait Storage {
     /// # Errors
     /// Of the place itself.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// The summary beside a segment, if there is one of at most `max` bytes. A place that keeps
+    /// none is right too: readers then walk the segments.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
+        let _ = (base, max);
+        Ok(None)
+    }
+
+    /// Puts a summary beside a segment, in place of the one that is there. It may be lost or torn
+    /// by a power cut, and nobody syncs it.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
+        let _ = (base, bytes);
+        Ok(())
+    }
 }
 
 /// An open segment.
@@ -145,6 +165,15 @@ impl DirStorage {
     fn path(&self, base: u64) -> PathBuf {
         self.dir.join(format!("{base:020}.log"))
     }
+
+    fn summary_path(&self, base: u64) -> PathBuf {
+        self.dir.join(format!("{base:020}.sum"))
+    }
+
+    /// Before its segment goes, so that none stays behind. One that does is not believed.
+    fn remove_summary(&self, base: u64) {
+        let _ = std::fs::remove_file(self.summary_path(base));
+    }
 }
 
 impl Storage for DirStorage {
@@ -177,6 +206,7 @@ impl Storage for DirStorage {
     }
 
     fn remove(&self, base: u64) -> io::Result<()> {
+        self.remove_summary(base);
         std::fs::remove_file(self.path(base))
     }
 
@@ -185,12 +215,33 @@ impl Storage for DirStorage {
             .map(|n| format!("{base:020}.damaged-{n}"))
             .find(|name| !self.dir.join(name).exists())
             .ok_or(io::ErrorKind::AlreadyExists)?;
+        self.remove_summary(base);
         std::fs::rename(self.path(base), self.dir.join(&free))?;
         Ok(free)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+
+    fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.summary_path(base)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let len = file.metadata()?.len();
+        if len > max as u64 {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; len as usize];
+        let got = SegmentFile::read_at(&file, 0, &mut bytes)?;
+        bytes.truncate(got);
+        Ok(Some(bytes))
+    }
+
+    fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
+        std::fs::write(self.summary_path(base), bytes)
     }
 }
 

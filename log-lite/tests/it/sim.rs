@@ -55,12 +55,17 @@ enum DirOp {
 #[derive(Debug)]
 pub(crate) struct Disk {
     files: BTreeMap<u64, SimData>,
+    /// Every state that a summary had. It is never synced: a power cut leaves any of them.
+    summaries: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
     durable_names: Vec<u64>,
     dir_ops: Vec<DirOp>,
     /// Removed files whose removal is not durable yet.
     ghosts: BTreeMap<u64, SimData>,
     pub(crate) set_aside: Vec<(u64, Vec<u8>)>,
     pub(crate) calls: u64,
+    /// Bytes of segments that were read, and listings of the directory.
+    pub(crate) bytes_read: u64,
+    pub(crate) listings: u64,
     pub(crate) fault: Option<(u64, Fault)>,
     /// Whether the fault that happened hit a sync.
     pub(crate) hit_sync: bool,
@@ -77,11 +82,14 @@ impl Default for Disk {
     fn default() -> Self {
         Self {
             files: BTreeMap::new(),
+            summaries: BTreeMap::new(),
             durable_names: Vec::new(),
             dir_ops: Vec::new(),
             ghosts: BTreeMap::new(),
             set_aside: Vec::new(),
             calls: 0,
+            bytes_read: 0,
+            listings: 0,
             fault: None,
             hit_sync: false,
             off: false,
@@ -139,6 +147,14 @@ impl Disk {
                 data.lose_power(survives, &mut rng);
                 self.files.insert(base, data);
             }
+        }
+        for states in self.summaries.values_mut() {
+            let mut left = states.swap_remove(rng.below(states.len() as u64) as usize);
+            if let Some(bytes) = left.as_mut().filter(|_| rng.below(3) == 0) {
+                let at = rng.below(bytes.len() as u64 + 1) as usize;
+                bytes[at..].fill(0);
+            }
+            *states = vec![left];
         }
         self.off = false;
         self.fault = None;
@@ -209,6 +225,20 @@ impl SimStorage {
         storage
     }
 
+    /// The summaries' bytes.
+    pub(crate) fn summaries(&self) -> BTreeMap<u64, Vec<u8>> {
+        let newest = |states: &Vec<Option<Vec<u8>>>| states.last()?.clone();
+        self.with(|disk| {
+            let all = disk.summaries.iter();
+            all.filter_map(|(base, states)| Some((*base, newest(states)?))).collect()
+        })
+    }
+
+    pub(crate) fn set_summary(&self, base: u64, bytes: Option<&[u8]>) {
+        let state = bytes.map(<[u8]>::to_vec);
+        self.with(|disk| disk.summaries.insert(base, vec![state]));
+    }
+
     /// A call that changes the directory.
     fn dir_call(&self, apply: impl FnOnce(&mut Disk) -> io::Result<()>) -> io::Result<()> {
         self.with(|disk| match disk.call()? {
@@ -233,6 +263,7 @@ impl Storage for SimStorage {
             if disk.off {
                 return Err(off());
             }
+            disk.listings += 1;
             let entry = |(base, data): (&u64, &SimData)| SegmentEntry {
                 base: *base,
                 bytes: data.current.len() as u64,
@@ -265,6 +296,7 @@ impl Storage for SimStorage {
         self.dir_call(|disk| {
             let data = disk.files.remove(&base).ok_or(ErrorKind::NotFound)?;
             disk.ghosts.insert(base, data);
+            disk.summaries.entry(base).and_modify(|states| states.push(None));
             disk.dir_ops.push(DirOp::Remove(base));
             Ok(())
         })
@@ -290,6 +322,29 @@ impl Storage for SimStorage {
                 disk.ghosts.clear();
             }
             disk.after(fault, true)
+        })
+    }
+
+    fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
+        self.with(|disk| {
+            if disk.off {
+                return Err(off());
+            }
+            let newest = disk.summaries.get(&base).and_then(|states| states.last()?.as_ref());
+            Ok(newest.filter(|bytes| bytes.len() <= max).cloned())
+        })
+    }
+
+    fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
+        self.with(|disk| {
+            let fault = disk.call()?;
+            let len = match fault {
+                Some(Fault::Error(_)) => Rng::new(disk.seed).below(bytes.len() as u64 + 1),
+                _ => bytes.len() as u64,
+            };
+            let states = disk.summaries.entry(base).or_insert_with(|| vec![None]);
+            states.push(Some(bytes[..len as usize].to_vec()));
+            disk.after(fault, false)
         })
     }
 }
@@ -323,6 +378,7 @@ impl SegmentFile for SimFile {
             let from = (at as usize).min(data.len());
             let len = buf.len().min(data.len() - from);
             buf[..len].copy_from_slice(&data[from..from + len]);
+            disk.bytes_read += len as u64;
             Ok(len)
         })
     }
