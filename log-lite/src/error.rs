@@ -33,8 +33,7 @@ impl Why {
 
     /// The reverse of [`Why::code`].
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        let all =
-            [Self::Header, Self::Body, Self::Missing, Self::SegmentHeader, Self::EndMark];
+        let all = [Self::Header, Self::Body, Self::Missing, Self::SegmentHeader, Self::EndMark];
         all.into_iter().find(|why| why.code() == code)
     }
 }
@@ -147,7 +146,9 @@ pub enum JournalError {
         max: u32,
     },
     /// The log was written by a later release.
-    #[error("segment {segment:020}.log has format version {found}; this release reads versions 1 and 2")]
+    #[error(
+        "segment {segment:020}.log has format version {found}; this release reads versions 1 and 2"
+    )]
     Version {
         /// Base offset of the segment.
         segment: u64,
@@ -226,7 +227,9 @@ pub enum ReadError {
         start: u64,
     },
     /// The log was written by a later release.
-    #[error("segment {segment:020}.log has format version {found}; this release reads versions 1 and 2")]
+    #[error(
+        "segment {segment:020}.log has format version {found}; this release reads versions 1 and 2"
+    )]
     Version {
         /// Base offset of the segment.
         segment: u64,

@@ -10,6 +10,8 @@ mod varint;
 #[cfg(feature = "std")]
 mod commit;
 #[cfg(feature = "std")]
+mod compact;
+#[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
 mod journal;
@@ -21,6 +23,8 @@ mod record;
 mod recover;
 #[cfg(feature = "std")]
 mod retention;
+#[cfg(feature = "std")]
+mod rewrite;
 #[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
@@ -39,6 +43,8 @@ pub use chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
 pub use crc::crc32c;
 pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 
+#[cfg(feature = "std")]
+pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
 #[cfg(feature = "std")]

@@ -129,9 +129,7 @@ impl<'a> Records<'a> {
 
     fn offset(&mut self) -> Option<u64> {
         let offset = match self.header.kind {
-            BatchKind::Sparse => {
-                self.next.checked_add(varint::decode(self.body, &mut self.at)?)?
-            }
+            BatchKind::Sparse => self.next.checked_add(varint::decode(self.body, &mut self.at)?)?,
             _ => self.next,
         };
         (offset < self.header.end()).then_some(offset)

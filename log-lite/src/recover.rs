@@ -13,6 +13,7 @@ use std::io;
 use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
 use crate::commit::zero;
+use crate::compact::settle;
 use crate::error::{Damage, JournalError, Why};
 use crate::journal::Active;
 use crate::segment::{self, HEAD_LEN, Head};
@@ -76,6 +77,7 @@ pub(crate) struct Recovered<F> {
 
 pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, JournalError> {
     let failed = |action, base| move |source| JournalError::io(action, base, source);
+    settle(storage).map_err(failed("clear up", None))?;
     let mut listed = storage.list().map_err(failed("list", None))?;
     listed.sort_by_key(|segment| segment.base);
     let mut recovered = Recovered {

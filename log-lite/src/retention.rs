@@ -16,7 +16,7 @@ use crate::summary::Summary;
 use crate::walk::{Met, Walk};
 
 /// 2020-01-01 in ms since 1970. A clock before this was never set, and what it said is no age.
-const CLOCK_SET_MS: i64 = 1_577_836_800_000;
+pub(crate) const CLOCK_SET_MS: i64 = 1_577_836_800_000;
 /// The newest segment is sealed after this part of `max_age_ms`, so that slow logs age too.
 const ROLLS_AN_AGE: u64 = 8;
 
@@ -182,6 +182,7 @@ impl<S: Storage> Journal<S> {
         let oldest = self.segments[0];
         let end = self.segments[1].base;
         let failed = |action| move |source| JournalError::io(action, Some(oldest.base), source);
+        self.remove_merged().map_err(failed("delete"))?;
         let past_keep = end > self.keep;
         let counts = if past_keep {
             self.count_from(oldest.base, self.keep).map_err(failed("read"))?
@@ -230,7 +231,7 @@ impl<S: Storage> Journal<S> {
 }
 
 /// Whether `age_ms` have passed since `then_ms`. By a clock that was not set, none have.
-fn is_older(then_ms: i64, age_ms: u64, now_ms: i64) -> bool {
+pub(crate) fn is_older(then_ms: i64, age_ms: u64, now_ms: i64) -> bool {
     now_ms >= CLOCK_SET_MS
         && u64::try_from(now_ms.saturating_sub(then_ms)).is_ok_and(|age| age > age_ms)
 }

@@ -269,13 +269,18 @@ impl Builder {
 
     /// A batch that was read.
     pub(crate) fn add_read(&mut self, batch: &Located, body: &[u8]) {
+        self.add_batch(batch.at, batch.next, &batch.header, body);
+    }
+
+    /// A batch from byte `at` to `next`.
+    pub(crate) fn add_batch(&mut self, at: u64, next: u64, header: &BatchHeader, body: &[u8]) {
         let (mut records, mut payload, mut times_ms) = (0, 0, (i64::MAX, i64::MIN));
-        for record in Records::new(batch.header, body) {
+        for record in Records::new(*header, body) {
             records += 1;
             payload += (record.key.len() + record.value.len()) as u64;
             times_ms = widest(times_ms, (record.time_ms, record.time_ms));
         }
-        self.add(batch.at, batch.next, &batch.header, (records, payload), times_ms);
+        self.add(at, next, header, (records, payload), times_ms);
     }
 
     /// A batch from byte `at` to `next`, its records and the bytes of their keys and values, and
