@@ -22,6 +22,8 @@ mod record;
 #[cfg(feature = "std")]
 mod recover;
 #[cfg(feature = "std")]
+mod repair;
+#[cfg(feature = "std")]
 mod retention;
 #[cfg(feature = "std")]
 mod rewrite;
@@ -55,6 +57,8 @@ pub use reader::{BatchView, Reader};
 pub use record::{Record, Records};
 #[cfg(feature = "std")]
 pub use recover::{Recovery, SetAside, TornTail};
+#[cfg(feature = "std")]
+pub use repair::{RepairReport, Repaired, repair, repair_storage};
 #[cfg(feature = "std")]
 pub use retention::{DropCause, Dropped, WhenFull};
 #[cfg(feature = "std")]
