@@ -178,7 +178,8 @@ impl<S: Storage> Journal<S> {
             if let Some(summary) = &mut active.summary {
                 let next = pos + self.out.len() as u64;
                 let at = next - (len + body.len()) as u64;
-                summary.add(at, next, &header, batch.payload, batch.times_ms);
+                let payload = (u64::from(batch.count), batch.payload);
+                summary.add(at, next, &header, payload, batch.times_ms);
             }
             taken += 1;
         }
@@ -256,7 +257,8 @@ impl<S: Storage> Journal<S> {
         if self.active.is_none() {
             let file = self.storage.open(last.base, true)?;
             let chunk = segment::read_head(&file, last.base)?
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?
+                .chunk;
             self.active = Some(Active { file, chunk, pos: undo.pos, len: 0, summary: None });
         }
         let active = self.active.as_mut().expect("reopened above, or never closed");
@@ -282,7 +284,7 @@ fn in_blocks(at: u64, len: u64) -> u64 {
 /// Writes zeros over what a failed commit left behind `pos`. Batch by batch from the last on: where
 /// that fails too, the batches that are left follow each other, and the tail is a torn one.
 fn clear<F: SegmentFile>(active: &Active<F>, offset: u64) -> io::Result<()> {
-    let mut walk = Walk::new(active.chunk);
+    let mut walk = Walk::new(&active.chunk.into());
     walk.stand_at(active.pos, offset);
     let mut starts = vec![active.pos];
     while let Met::Batch(batch) = walk.next(&active.file, &|_| true, false)? {

@@ -87,7 +87,7 @@ impl Model {
 
     fn step(&mut self) -> Result<(), JournalError> {
         self.steps += 1;
-        if self.steps % 3 == 0 {
+        if self.steps.is_multiple_of(3) {
             self.journal.as_mut().unwrap().enforce_retention(NOW)?;
         }
         self.commit()
