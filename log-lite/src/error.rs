@@ -258,7 +258,7 @@ pub enum ReadError {
         found: u8,
     },
     /// The disk failed.
-    #[error("cannot {action} {}", segment_name(*segment))]
+    #[error("cannot {action} {}; check the disk", segment_name(*segment))]
     Io {
         /// What was tried.
         action: &'static str,

@@ -151,6 +151,9 @@ impl<S: Storage> Reader<S> {
                 return Ok(offset);
             }
         }
+        if limit != u64::MAX {
+            self.seek(limit);
+        }
         Ok(self.position)
     }
 

@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod frozen;
 mod journal;
+mod model;
 mod nor;
 mod retention;
 mod ring;
