@@ -14,6 +14,7 @@ mod retention;
 mod ring;
 mod sim;
 mod summary;
+mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);
