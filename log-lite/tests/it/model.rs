@@ -120,7 +120,6 @@ impl World {
             max_size: Some(4 * 1024),
             max_age_ms: Some(100 * HOUR as u64),
             when_full,
-            ..JournalOptions::default()
         };
         Self {
             journal: Journal::open(storage.clone(), options).unwrap().0,
