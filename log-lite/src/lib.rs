@@ -14,6 +14,8 @@ mod compact;
 #[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
+mod file;
+#[cfg(feature = "std")]
 mod journal;
 #[cfg(feature = "std")]
 mod reader;
@@ -49,6 +51,8 @@ pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
+#[cfg(feature = "std")]
+pub use file::DirFile;
 #[cfg(feature = "std")]
 pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]
