@@ -9,6 +9,7 @@ mod faults;
 mod frozen;
 mod journal;
 mod nor;
+mod repair;
 mod retention;
 mod ring;
 mod sim;
