@@ -10,6 +10,7 @@ mod frozen;
 mod journal;
 mod model;
 mod nor;
+mod repair;
 mod retention;
 mod ring;
 mod sim;
