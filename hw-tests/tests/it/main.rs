@@ -2,4 +2,8 @@
 
 mod kafka;
 mod node;
+mod power_cuts;
+mod publisher;
+mod stored;
 mod whole_path;
+mod wire;

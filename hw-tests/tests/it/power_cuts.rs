@@ -1,0 +1,129 @@
+//! Power cuts of the real gateway on real file systems: whatever the moment, and whichever of the
+//! sectors that no flush covered are there, the gateway starts by itself and what it had
+//! acknowledged is there, once.
+
+mod check;
+mod recording;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hw_tests::disk::{FileSystem, Keep, is_root};
+use hw_tests::random::Random;
+
+use check::{Cut, Cutter, Survived};
+use recording::Recording;
+
+const CONFIG: &str = include_str!("power_cuts/headwater.toml");
+/// Of the configuration.
+const SEGMENT_BYTES: u64 = 2 << 20;
+const SIZE_BYTES_MAX: u64 = 8 << 20;
+/// Below the directory of the configuration.
+const JOURNAL: &str = "disk/data/journal";
+const OUT: &str = "disk/out";
+
+/// A gateway opens its doors within this time, and ends within that.
+const READY: Duration = Duration::from_secs(30);
+const STOPPED: Duration = Duration::from_secs(30);
+
+/// How long a gateway works for one recording.
+const WORK: Duration = Duration::from_secs(12);
+/// Cuts of one recording.
+const CUTS_EACH: usize = 75;
+/// Of both file systems together.
+const CUTS: usize = 300;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}
+
+fn cut_power_of(system: FileSystem) {
+    let seed = number("HEADWATER_SEED").unwrap_or(20_261_121);
+    let cuts = number("HEADWATER_CUTS").unwrap_or(CUTS as u64).div_ceil(2) as usize;
+    let name = system.name();
+    if !is_root() {
+        println!("power cuts of {name} need root: sudo -E make power-cuts");
+        return;
+    }
+    let began = Instant::now();
+    let mut all = Vec::new();
+    let mut round = 0;
+    while all.len() < cuts {
+        let recording = Recording::make(system, seed + round, WORK);
+        println!(
+            "{name}: {:.0} s, {} operations, {} flushes, {} records, {} marks",
+            began.elapsed().as_secs_f64(),
+            recording.history.len(),
+            recording.history.flushes(),
+            recording.journal.end(),
+            recording.marks.len(),
+        );
+        all.extend(cut_recording(&recording, (cuts - all.len()).min(CUTS_EACH)));
+        round += 1;
+    }
+    report(name, seed, began.elapsed(), &all);
+}
+
+fn cut_recording(recording: &Recording, count: usize) -> Vec<Survived> {
+    let mut random = Random::new(recording.seed ^ 0x00C0_FFEE);
+    let mut moments: Vec<usize> = (0..count).map(|_| recording.moment(&mut random)).collect();
+    moments.sort_unstable();
+    let mut cutter = Cutter::new(recording);
+    moments
+        .into_iter()
+        .enumerate()
+        .map(|(at, moment)| {
+            let keep = Keep::any(&mut random);
+            let cut = Cut { moment, keep, seed: random.bits(), go_on: at % 3 == 0 };
+            cutter.make(&cut).unwrap_or_else(|what| fail(recording, &cut, cutter.image(), &what))
+        })
+        .collect()
+}
+
+/// Keeps the disk, since no second recording has the same moments.
+fn fail(recording: &Recording, cut: &Cut, image: &Path, what: &str) -> ! {
+    let (name, seed) = (recording.system.name(), recording.seed);
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{name}-{seed}.img"));
+    let kept_where = match fs::copy(image, &kept) {
+        Ok(_) => format!("mount -t {name} -o loop {} DIR", kept.display()),
+        Err(error) => format!("it could not be kept: {error}"),
+    };
+    panic!(
+        "{name}, seed {seed}, {cut:?} of {} operations: {what}\nthe disk: {kept_where}\nagain: \
+         HEADWATER_SEED={seed} HEADWATER_CUTS={CUTS} cargo test -p hw-tests power_cuts",
+        recording.history.len()
+    );
+}
+
+fn report(name: &str, seed: u64, took: Duration, all: &[Survived]) {
+    let sum = |of: fn(&Survived) -> u64| all.iter().map(of).sum::<u64>();
+    let slowest = all.iter().map(|one| one.ready).max().unwrap_or_default();
+    println!(
+        "{name}, seed {seed}: {} cuts in {:.0} s; {} promises, {} of them not yet deleted by \
+         retention; {} sectors lost and {} kept behind the last flush; {} torn tails; ready after \
+         {} ms at most",
+        all.len(),
+        took.as_secs_f64(),
+        sum(|one| one.promised as u64),
+        sum(|one| one.present as u64),
+        sum(|one| one.left.lost),
+        sum(|one| one.left.kept),
+        all.iter().filter(|one| one.torn).count(),
+        slowest.as_millis(),
+    );
+    let lost = all.iter().filter(|one| one.left.lost > 0).count();
+    assert!(lost > all.len() / 4, "most cuts lose something, {lost} of {} did", all.len());
+    assert!(sum(|one| one.present as u64) > 0, "something was promised");
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts_on_ext4() {
+    cut_power_of(FileSystem::Ext4);
+}
+
+#[test]
+fn what_was_acknowledged_survives_power_cuts_on_xfs() {
+    cut_power_of(FileSystem::Xfs);
+}
