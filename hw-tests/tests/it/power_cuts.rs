@@ -5,7 +5,6 @@
 mod check;
 mod recording;
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -77,16 +76,16 @@ fn cut_recording(recording: &Recording, count: usize) -> Vec<Survived> {
         .map(|(at, moment)| {
             let keep = Keep::any(&mut random);
             let cut = Cut { moment, keep, seed: random.bits(), go_on: at % 3 == 0 };
-            cutter.make(&cut).unwrap_or_else(|what| fail(recording, &cut, cutter.image(), &what))
+            cutter.make(&cut).unwrap_or_else(|what| fail(recording, &cut, &cutter, &what))
         })
         .collect()
 }
 
 /// Keeps the disk, since no second recording has the same moments.
-fn fail(recording: &Recording, cut: &Cut, image: &Path, what: &str) -> ! {
+fn fail(recording: &Recording, cut: &Cut, cutter: &Cutter<'_>, what: &str) -> ! {
     let (name, seed) = (recording.system.name(), recording.seed);
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{name}-{seed}.img"));
-    let kept_where = match fs::copy(image, &kept) {
+    let kept_where = match cutter.save(cut, &kept) {
         Ok(_) => format!("mount -t {name} -o loop {} DIR", kept.display()),
         Err(error) => format!("it could not be kept: {error}"),
     };

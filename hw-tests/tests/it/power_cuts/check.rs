@@ -1,6 +1,6 @@
 //! One power cut: the disk that it leaves, the gateway on it, and what has to be there.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -66,11 +66,6 @@ impl<'a> Cutter<'a> {
         Self { recording, safe: recording.base.clone(), at: 0, room, image }
     }
 
-    /// The disk of the last cut.
-    pub(super) fn image(&self) -> &Path {
-        &self.image
-    }
-
     /// Cuts the power and looks what is left. Moments have to come in order.
     pub(super) fn make(&mut self, cut: &Cut) -> Result<Survived, String> {
         let Recording { history, system, .. } = self.recording;
@@ -78,17 +73,18 @@ impl<'a> Cutter<'a> {
         let safe = history.safe(cut.moment);
         history.replay(&mut self.safe, self.at, safe).map_err(io)?;
         self.at = safe;
-        let mut random = Random::new(cut.seed);
-        let left = history
-            .survivor(&self.safe, cut.moment, cut.keep, &mut random, &self.image)
-            .map_err(io)?;
-        // Mounted from a copy, so that a cut that fails can be looked at as it was.
-        let disk = self.image.with_extension("mounted");
-        fs::copy(&self.image, &disk).map_err(io)?;
-        let mounted = system.mount(&disk, &self.room.join("disk")).map_err(io)?;
+        let left = self.save(cut, &self.image).map_err(io)?;
+        let mounted = system.mount(&self.image, &self.room.join("disk")).map_err(io)?;
         let survived = self.look(cut)?;
         mounted.unmount().map_err(io)?;
         Ok(Survived { left, ..survived })
+    }
+
+    /// Makes the file `path` of the disk that the last cut left.
+    pub(super) fn save(&self, cut: &Cut, path: &Path) -> std::io::Result<Left> {
+        let mut random = Random::new(cut.seed);
+        let history = &self.recording.history;
+        history.survivor(&self.safe, cut.moment, cut.keep, &mut random, path)
     }
 
     fn look(&self, cut: &Cut) -> Result<Survived, String> {
@@ -259,7 +255,7 @@ fn check_rows(journal: &Journal) -> Result<(), String> {
 }
 
 fn check_partition(dir: &Path, end: u64) -> Result<(), String> {
-    let mut seen = BTreeSet::new();
+    let mut ranges = BTreeMap::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -271,16 +267,23 @@ fn check_partition(dir: &Path, end: u64) -> Result<(), String> {
             continue;
         };
         let text = fs::read_to_string(&path).map_err(|error| error.to_string())?;
-        let offset =
-            |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["offset"].as_u64();
         let offsets: Option<Vec<u64>> = text.lines().map(offset).collect();
         let offsets = offsets.ok_or_else(|| format!("{} is not whole", path.display()))?;
-        if offsets.first() != Some(&first) || offsets.last() != Some(&last) || last >= end {
+        // The last line may be a gap, which stands for all offsets up to the name's last.
+        let rise = offsets.is_sorted_by(|a, b| a < b);
+        let within = offsets.last().is_some_and(|offset| *offset <= last) && last < end;
+        if offsets.first() != Some(&first) || !rise || !within {
             return Err(format!("{}: {offsets:?}, the journal ends at {end}", path.display()));
         }
-        if let Some(twice) = offsets.into_iter().find(|offset| !seen.insert(*offset)) {
-            return Err(format!("{} has offset {twice} for the second time", path.display()));
-        }
+        ranges.insert(first, last);
     }
-    Ok(())
+    let ranges: Vec<(u64, u64)> = ranges.into_iter().collect();
+    match ranges.windows(2).find(|pair| pair[1].0 <= pair[0].1) {
+        Some(pair) => Err(format!("{} has the same offsets in {pair:?}", dir.display())),
+        None => Ok(()),
+    }
+}
+
+fn offset(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?["offset"].as_u64()
 }
