@@ -147,6 +147,8 @@ pub struct JournalStats {
     pub records: u64,
     /// The last failure of a commit.
     pub last_error: Option<String>,
+    /// No commit has succeeded since that failure.
+    pub failing: bool,
     /// Records that retention deleted before a reader that keeps had them.
     pub dropped_past_keep: u64,
     /// Bytes of all segments.

@@ -135,6 +135,17 @@ impl FileSystem {
     }
 }
 
+/// Mounts a file system in memory that is full at `bytes`.
+///
+/// # Errors
+/// What `mount` says.
+pub fn mount_small(bytes: u64, at: &Path) -> io::Result<Mounted> {
+    fs::create_dir_all(at)?;
+    let size = format!("size={bytes}");
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at))?;
+    Ok(Mounted { at: Some(at.to_path_buf()) })
+}
+
 /// A mounted file system; unmounted when dropped, and the loop device with it.
 #[derive(Debug)]
 pub struct Mounted {

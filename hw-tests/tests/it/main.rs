@@ -1,6 +1,8 @@
 //! Real programs under real faults.
 
+mod full_disk;
 mod kafka;
+mod kills;
 mod node;
 mod power_cuts;
 mod publisher;

@@ -31,6 +31,8 @@ pub(super) struct Recording {
     pub(super) base: Image,
     /// The gateway was ready for the first time.
     pub(super) ready: u64,
+    /// It had ended. What comes after is the file system's own way to unmount.
+    pub(super) ended: u64,
     /// Moments at which something rare happened: a start, a stop, a new segment, a checkpoint.
     pub(super) marks: Vec<u64>,
     /// The journal as if nothing had been deleted from it.
@@ -56,6 +58,7 @@ impl Recording {
         let clock = disk.clock();
         let stage = Stage::new(&config, &scratch.room("archive").expect("a directory"), &clock);
         let (ready, publishers) = stage.play(&mut Random::new(seed), work);
+        let ended = clock();
         let Stage { archive, marks, .. } = stage;
         mounted.unmount().expect("nothing uses the disk");
         drop(clock);
@@ -63,7 +66,7 @@ impl Recording {
         let journal = Journal::read(&archive).expect("a whole journal");
         let marks = marks.into_inner().expect("no thread panicked");
         let recording =
-            Self { scratch, system, seed, history, base, ready, marks, journal, publishers };
+            Self { scratch, system, seed, history, base, ready, ended, marks, journal, publishers };
         recording.check();
         fs::remove_file(image).expect("the image is no longer used");
         recording
@@ -72,7 +75,7 @@ impl Recording {
     /// A moment at which to cut the power: any, or near one at which something rare happened.
     pub(super) fn moment(&self, random: &mut Random) -> usize {
         const NEAR: u64 = 120;
-        let end = self.history.len() as u64;
+        let end = self.ended;
         let moment = if random.below(2) == 0 {
             self.ready + random.below(end - self.ready)
         } else {
