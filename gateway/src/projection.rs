@@ -217,7 +217,8 @@ mod tests {
         let key = "k".repeat(100 << 10);
         for number in 0..100 {
             let envelope = Envelope::Tick(Tick { now_ms: number });
-            let record = NewRecord { partition: 0, time_ms: number, key: &key, envelope: &envelope };
+            let record =
+                NewRecord { partition: 0, time_ms: number, key: &key, envelope: &envelope };
             let ticket = journal.append(&record).expect("there is room");
             applied.wait_for(|end| *end > ticket.offset).await.expect("the follower runs");
         }
