@@ -12,6 +12,7 @@ pub const SECTOR: usize = 512;
 const CHUNK: usize = 64 << 10;
 /// What is all zeros of this size stays a hole in a file.
 const PAGE: usize = 4 << 10;
+const ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Bytes of a disk.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +34,7 @@ impl Image {
         while at < image.len {
             let wanted = usize::try_from(image.len - at).map_or(CHUNK, |left| left.min(CHUNK));
             file.read_exact(&mut bytes[..wanted])?;
-            if bytes[..wanted].iter().any(|byte| *byte != 0) {
+            if bytes[..wanted] != ZEROS[..wanted] {
                 image.write(at, &bytes[..wanted]);
             }
             at += wanted as u64;
@@ -77,7 +78,7 @@ impl Image {
         file.set_len(self.len)?;
         for (number, chunk) in &self.chunks {
             for (page, bytes) in chunk.chunks(PAGE).enumerate() {
-                if bytes.iter().any(|byte| *byte != 0) {
+                if bytes != &ZEROS[..PAGE] {
                     let at = number * CHUNK as u64 + (page * PAGE) as u64;
                     let left = usize::try_from(self.len - at).map_or(PAGE, |left| left.min(PAGE));
                     file.write_all_at(&bytes[..left], at)?;

@@ -30,6 +30,9 @@ const STOPPED: Duration = Duration::from_secs(30);
 const WORK: Duration = Duration::from_secs(12);
 /// Cuts of one recording.
 const CUTS_EACH: usize = 75;
+/// After each so many cuts, the gateway's recovery from the last of them is cut so many times.
+const AGAIN_EVERY: usize = 6;
+const AGAIN: usize = 3;
 /// Of both file systems together.
 const CUTS: usize = 300;
 
@@ -65,20 +68,50 @@ fn cut_power_of(system: FileSystem) {
     report(name, seed, began.elapsed(), &all);
 }
 
+/// As many cuts: a second one follows some of the first.
 fn cut_recording(recording: &Recording, count: usize) -> Vec<Survived> {
     let mut random = Random::new(recording.seed ^ 0x00C0_FFEE);
-    let mut moments: Vec<usize> = (0..count).map(|_| recording.moment(&mut random)).collect();
+    let again = count / (AGAIN_EVERY + AGAIN);
+    let firsts = count - again * AGAIN;
+    let mut moments: Vec<usize> = (0..firsts).map(|_| recording.moment(&mut random)).collect();
     moments.sort_unstable();
-    let mut cutter = Cutter::new(recording);
-    moments
-        .into_iter()
-        .enumerate()
-        .map(|(at, moment)| {
-            let keep = Keep::any(&mut random);
-            let cut = Cut { moment, keep, seed: random.bits(), go_on: at % 3 == 0 };
-            cutter.make(&cut).unwrap_or_else(|what| fail(recording, &cut, &cutter, &what))
-        })
-        .collect()
+    let mut cutter = Cutter::first(recording);
+    let mut all = Vec::new();
+    for (at, moment) in (1..).zip(moments) {
+        let (keep, heard, seed) = (Keep::any(&mut random), moment as u64, random.bits());
+        let cut = Cut { moment, heard, end_max: u64::MAX, keep, seed, go_on: at % 3 == 0 };
+        all.push(made(recording, &mut cutter, &cut));
+        if at % AGAIN_EVERY == 0 && at / AGAIN_EVERY <= again {
+            all.extend(cut_again(recording, &cutter, &cut, &mut random));
+        }
+    }
+    all
+}
+
+/// Cuts the power again while the gateway recovers from a cut, or soon after.
+fn cut_again(
+    recording: &Recording,
+    cutter: &Cutter<'_>,
+    first: &Cut,
+    random: &mut Random,
+) -> Vec<Survived> {
+    let after = cutter.aftermath(first);
+    let after = after.unwrap_or_else(|what| fail(recording, first, cutter, &what));
+    let span = (after.ended - after.began) as u64 + 1;
+    let mut moments: Vec<usize> =
+        (0..AGAIN).map(|_| after.began + random.below(span) as usize).collect();
+    moments.sort_unstable();
+    let mut cutter = Cutter::second(recording, &after);
+    let cut = |moment| {
+        let (keep, seed) = (Keep::any(random), random.bits());
+        let cut = Cut { moment, keep, seed, end_max: after.end, ..*first };
+        made(recording, &mut cutter, &cut)
+    };
+    moments.into_iter().map(cut).collect()
+}
+
+fn made(recording: &Recording, cutter: &mut Cutter<'_>, cut: &Cut) -> Survived {
+    cutter.make(cut).unwrap_or_else(|what| fail(recording, cut, cutter, &what))
 }
 
 /// Keeps the disk, since no second recording has the same moments.

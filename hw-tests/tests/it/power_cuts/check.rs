@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hw_tests::disk::{Image, Keep, Left};
+use hw_tests::disk::{History, Image, Keep, Left, LoggedDisk};
 use hw_tests::gateway::{Doors, GatewayProcess};
 use hw_tests::random::Random;
 
@@ -21,6 +21,8 @@ const MORE: usize = 30;
 /// Cuts the power of a recording, at one moment after the other.
 pub(super) struct Cutter<'a> {
     recording: &'a Recording,
+    /// What happened to the disk whose power is cut.
+    history: &'a History,
     /// The disk at the moment `at`.
     safe: Image,
     at: usize,
@@ -32,6 +34,10 @@ pub(super) struct Cutter<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     pub(super) moment: usize,
+    /// When the publishers last heard of the gateway: at the moment of the first cut.
+    pub(super) heard: u64,
+    /// The journal is the recorded one up to this offset at most.
+    pub(super) end_max: u64,
     pub(super) keep: Keep,
     /// Of the sectors that are kept.
     pub(super) seed: u64,
@@ -52,6 +58,17 @@ pub(super) struct Survived {
     pub(super) ready: Duration,
 }
 
+/// A gateway that started after a power cut, and what it did to its disk.
+pub(super) struct Aftermath {
+    history: History,
+    base: Image,
+    /// It was started, and had ended.
+    pub(super) began: usize,
+    pub(super) ended: usize,
+    /// The end of the journal that it found.
+    pub(super) end: u64,
+}
+
 /// What recovery said it found.
 struct Recovered {
     end: u64,
@@ -59,16 +76,25 @@ struct Recovered {
 }
 
 impl<'a> Cutter<'a> {
-    pub(super) fn new(recording: &'a Recording) -> Self {
-        let room = recording.scratch.room("cut").expect("a directory");
+    /// For the power cuts of `recording`.
+    pub(super) fn first(recording: &'a Recording) -> Self {
+        Self::new(recording, &recording.history, recording.base.clone(), "cut")
+    }
+
+    /// For power cuts in the time after another one.
+    pub(super) fn second(recording: &'a Recording, after: &'a Aftermath) -> Self {
+        Self::new(recording, &after.history, after.base.clone(), "second-cut")
+    }
+
+    fn new(recording: &'a Recording, history: &'a History, safe: Image, name: &str) -> Self {
+        let room = recording.scratch.room(name).expect("a directory");
         fs::write(room.join("headwater.toml"), CONFIG).expect("a configuration");
-        let image = recording.scratch.path().join("cut.img");
-        Self { recording, safe: recording.base.clone(), at: 0, room, image }
+        Self { recording, history, safe, at: 0, image: room.join("image"), room }
     }
 
     /// Cuts the power and looks what is left. Moments have to come in order.
     pub(super) fn make(&mut self, cut: &Cut) -> Result<Survived, String> {
-        let Recording { history, system, .. } = self.recording;
+        let (history, system) = (self.history, self.recording.system);
         let io = |error: std::io::Error| error.to_string();
         let safe = history.safe(cut.moment);
         history.replay(&mut self.safe, self.at, safe).map_err(io)?;
@@ -83,8 +109,32 @@ impl<'a> Cutter<'a> {
     /// Makes the file `path` of the disk that the last cut left.
     pub(super) fn save(&self, cut: &Cut, path: &Path) -> std::io::Result<Left> {
         let mut random = Random::new(cut.seed);
-        let history = &self.recording.history;
-        history.survivor(&self.safe, cut.moment, cut.keep, &mut random, path)
+        self.history.survivor(&self.safe, cut.moment, cut.keep, &mut random, path)
+    }
+
+    /// Lets a gateway start on the disk of the last cut and run for a moment.
+    pub(super) fn aftermath(&self, cut: &Cut) -> Result<Aftermath, String> {
+        let io = |error: std::io::Error| error.to_string();
+        self.save(cut, &self.image).map_err(io)?;
+        let base = Image::read(&self.image).map_err(io)?;
+        let contents = self.room.join("history");
+        fs::remove_file(&contents).ok();
+        let fuse = self.room.join("fuse");
+        fs::create_dir_all(&fuse).map_err(io)?;
+        let history = History::create(&contents).map_err(io)?;
+        let disk = LoggedDisk::mount(&self.image, history, &fuse).map_err(io)?;
+        let system = self.recording.system;
+        let mounted = system.mount(&disk.file(), &self.room.join("disk")).map_err(io)?;
+        let began = disk.clock()() as usize;
+        let config = self.room.join("headwater.toml");
+        let mut gateway = GatewayProcess::launch(&config).map_err(|error| error.to_string())?;
+        gateway.wait_doors(READY).map_err(|error| error.to_string())?;
+        gateway.terminate(STOPPED).map_err(|error| error.to_string())?;
+        let ended = disk.clock()() as usize;
+        let end = recovered(&gateway.log_text())?.end;
+        mounted.unmount().map_err(io)?;
+        let history = disk.finish().map_err(io)?;
+        Ok(Aftermath { history, base, began, ended, end })
     }
 
     fn look(&self, cut: &Cut) -> Result<Survived, String> {
@@ -99,9 +149,8 @@ impl<'a> Cutter<'a> {
         let doors =
             gateway.wait_doors(READY).map_err(|error| with_log(error.to_string(), &gateway))?;
         let ready = began.elapsed();
-        let moment = cut.moment as u64;
         let mut publishers: Vec<Publisher> =
-            self.recording.publishers.iter().map(|publisher| publisher.at(moment)).collect();
+            self.recording.publishers.iter().map(|publisher| publisher.at(cut.heard)).collect();
         let promised: Vec<Publisher> = publishers.clone();
         if cut.go_on {
             go_on(&mut publishers, doors);
@@ -113,7 +162,7 @@ impl<'a> Cutter<'a> {
         let recovered = recovered(&gateway.log_text()).map_err(|what| with_log(what, &gateway))?;
         let journal = Journal::read(&dir).map_err(|what| with_log(what, &gateway))?;
         let check = || {
-            self.check_past(&journal, recovered.end)?;
+            self.check_past(&journal, recovered.end.min(cut.end_max))?;
             let mut counts = (0, 0);
             for publisher in &promised {
                 let (all, present) = self.check_promises(publisher, &journal, recovered.end)?;
