@@ -1,0 +1,139 @@
+//! Compaction of a real directory, beside its writer, retention, readers and `verify`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use log_lite::{
+    CompactOptions, CompactStep, Compactor, Journal, JournalOptions, ReadError, Reader, verify,
+};
+
+use crate::sim::NOW;
+
+const RUNS: Duration = Duration::from_millis(1_500);
+
+struct Live {
+    journal: Mutex<Journal>,
+    /// The offset after the last durable record.
+    end: AtomicU64,
+    over: AtomicBool,
+}
+
+fn write(live: &Live) {
+    let start = Instant::now();
+    let mut count = 0u64;
+    while start.elapsed() < RUNS {
+        let mut journal = live.journal.lock().unwrap();
+        for _ in 0..40 {
+            let key = (count % 37).to_le_bytes();
+            journal.append((count % 2) as u16, NOW, &key, &count.to_le_bytes()).unwrap();
+            count += 1;
+        }
+        live.end.store(journal.commit().unwrap().end, Ordering::Release);
+        journal.enforce_retention(NOW).unwrap();
+    }
+    live.over.store(true, Ordering::Release);
+}
+
+/// Rounds without a pause; returns the segments that were replaced.
+fn compact(live: &Live, mut compactor: Compactor) -> u64 {
+    let mut replaced = 0;
+    while !live.over.load(Ordering::Acquire) {
+        let segments: Vec<_> = live.journal.lock().unwrap().segments().collect();
+        if !compactor.start(&segments, NOW).unwrap() {
+            std::thread::yield_now();
+            continue;
+        }
+        loop {
+            match compactor.step().unwrap() {
+                CompactStep::Working => {}
+                CompactStep::Swap(done) => {
+                    live.journal.lock().unwrap().swap_compacted(&done).unwrap();
+                }
+                CompactStep::Done(stats) => {
+                    assert_eq!(stats.lost, []);
+                    replaced += stats.segments_in;
+                    break;
+                }
+            }
+        }
+    }
+    replaced
+}
+
+/// Reads to the end, over and over; returns how often.
+fn read(live: &Live, dir: &Path) -> u64 {
+    let mut times = 0;
+    while !live.over.load(Ordering::Acquire) {
+        let mut reader = Reader::open_dir(dir).unwrap();
+        let mut newest = HashMap::new();
+        let mut last = None;
+        while reader.position() < live.end.load(Ordering::Acquire) {
+            match reader.next(live.end.load(Ordering::Acquire)) {
+                Ok(None) => {}
+                Ok(Some(batch)) => {
+                    for record in batch.records() {
+                        assert!(last.is_none_or(|last| last < record.offset));
+                        last = Some(record.offset);
+                        let value = u64::from_le_bytes(record.value.try_into().unwrap());
+                        assert_eq!(value, record.offset);
+                        newest.insert(record.key.to_vec(), value);
+                    }
+                }
+                Err(ReadError::Trimmed { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let end = reader.position();
+        assert!(newest.len() == 37 || end < 37, "every key was met");
+        assert!(newest.values().all(|value| value + 37 >= end), "with its newest value");
+        times += 1;
+    }
+    times
+}
+
+fn check(live: &Live, dir: &Path) -> u64 {
+    let mut times = 0;
+    while !live.over.load(Ordering::Acquire) {
+        assert_eq!(verify(dir, &mut |_, _| {}).unwrap().damage, []);
+        times += 1;
+    }
+    times
+}
+
+#[test]
+fn readers_and_verify_see_no_damage_beside_a_writer_a_compactor_and_retention() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions {
+        segment_size: 4096,
+        zero_fill_step: 1024,
+        max_size: Some(64 << 10),
+        ..JournalOptions::default()
+    };
+    let journal = Journal::open_dir(dir.path(), options).unwrap().0;
+    let options = CompactOptions { min_dirty_percent: 20, ..CompactOptions::default() };
+    let compactor = journal.compactor(options);
+    let (end, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let live = Live { journal: Mutex::new(journal), end, over };
+    let path = dir.path();
+    std::thread::scope(|scope| {
+        let replaced = scope.spawn(|| compact(&live, compactor));
+        let read = scope.spawn(|| read(&live, path));
+        let checked = scope.spawn(|| check(&live, path));
+        write(&live);
+        let done = [replaced, read, checked].map(|thread| thread.join().unwrap());
+        assert!(done.iter().all(|times| *times > 1), "{done:?}");
+    });
+    drop(live);
+    let journal = Journal::open_dir(path, JournalOptions::default()).unwrap().0;
+    let others = std::fs::read_dir(path).unwrap().filter_map(Result::ok).filter(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        !name.ends_with(".log") && !name.ends_with(".sum") && name != "lock"
+    });
+    assert_eq!(others.count(), 0);
+    let mut bases: Vec<u64> = journal.segments().map(|segment| segment.base).collect();
+    bases.dedup();
+    assert_eq!(bases.len(), journal.segments().len());
+}
