@@ -77,7 +77,8 @@ pub fn verify_storage<S: Storage>(
     storage: &S,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, ReadError> {
-    let failed = |action, segment| move |source| ReadError::Io { action, segment, source };
+    let failed =
+        |action, segment| move |source| ReadError::Io { action, segment, byte: None, source };
     let mut listed = storage.list().map_err(failed("list", None))?;
     listed.sort_by_key(|segment| segment.base);
     let total = listed.iter().map(|segment| segment.bytes).sum();

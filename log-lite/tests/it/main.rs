@@ -9,12 +9,14 @@ mod damage;
 mod faults;
 mod frozen;
 mod journal;
+mod model;
 mod nor;
 mod repair;
 mod retention;
 mod ring;
 mod sim;
 mod summary;
+mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);
