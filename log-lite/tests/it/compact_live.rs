@@ -12,19 +12,29 @@ use log_lite::{
 
 use crate::sim::NOW;
 
-const RUNS: Duration = Duration::from_millis(1_500);
+/// How long it runs at least, and how long it waits for the slowest.
+const RUNS: Duration = Duration::from_millis(1_000);
+const WAITS: Duration = Duration::from_secs(120);
 
 struct Live {
     journal: Mutex<Journal>,
     /// The offset after the last durable record.
     end: AtomicU64,
+    /// Segments that were replaced, and times that the log was read and verified.
+    done: [AtomicU64; 3],
     over: AtomicBool,
+}
+
+impl Live {
+    fn is_busy(&self) -> bool {
+        self.done.iter().any(|done| done.load(Ordering::Acquire) < 2)
+    }
 }
 
 fn write(live: &Live) {
     let start = Instant::now();
     let mut count = 0u64;
-    while start.elapsed() < RUNS {
+    while start.elapsed() < RUNS || (live.is_busy() && start.elapsed() < WAITS) {
         let mut journal = live.journal.lock().unwrap();
         for _ in 0..40 {
             let key = (count % 37).to_le_bytes();
@@ -37,9 +47,8 @@ fn write(live: &Live) {
     live.over.store(true, Ordering::Release);
 }
 
-/// Rounds without a pause; returns the segments that were replaced.
-fn compact(live: &Live, mut compactor: Compactor) -> u64 {
-    let mut replaced = 0;
+/// Rounds without a pause.
+fn compact(live: &Live, mut compactor: Compactor) {
     while !live.over.load(Ordering::Acquire) {
         let segments: Vec<_> = live.journal.lock().unwrap().segments().collect();
         if !compactor.start(&segments, NOW).unwrap() {
@@ -54,24 +63,23 @@ fn compact(live: &Live, mut compactor: Compactor) -> u64 {
                 }
                 CompactStep::Done(stats) => {
                     assert_eq!(stats.lost, []);
-                    replaced += stats.segments_in;
+                    live.done[0].fetch_add(stats.segments_in, Ordering::AcqRel);
                     break;
                 }
             }
         }
     }
-    replaced
 }
 
-/// Reads to the end, over and over; returns how often.
-fn read(live: &Live, dir: &Path) -> u64 {
-    let mut times = 0;
+/// Reads to the end, over and over.
+fn read(live: &Live, dir: &Path) {
     while !live.over.load(Ordering::Acquire) {
         let mut reader = Reader::open_dir(dir).unwrap();
         let mut newest = HashMap::new();
         let mut last = None;
-        while reader.position() < live.end.load(Ordering::Acquire) {
-            match reader.next(live.end.load(Ordering::Acquire)) {
+        let end = live.end.load(Ordering::Acquire);
+        while reader.position() < end {
+            match reader.next(end) {
                 Ok(None) => {}
                 Ok(Some(batch)) => {
                     for record in batch.records() {
@@ -86,21 +94,17 @@ fn read(live: &Live, dir: &Path) -> u64 {
                 Err(error) => panic!("{error}"),
             }
         }
-        let end = reader.position();
         assert!(newest.len() == 37 || end < 37, "every key was met");
         assert!(newest.values().all(|value| value + 37 >= end), "with its newest value");
-        times += 1;
+        live.done[1].fetch_add(1, Ordering::AcqRel);
     }
-    times
 }
 
-fn check(live: &Live, dir: &Path) -> u64 {
-    let mut times = 0;
+fn check(live: &Live, dir: &Path) {
     while !live.over.load(Ordering::Acquire) {
         assert_eq!(verify(dir, &mut |_, _| {}).unwrap().damage, []);
-        times += 1;
+        live.done[2].fetch_add(1, Ordering::AcqRel);
     }
-    times
 }
 
 #[test]
@@ -115,17 +119,20 @@ fn readers_and_verify_see_no_damage_beside_a_writer_a_compactor_and_retention() 
     let journal = Journal::open_dir(dir.path(), options).unwrap().0;
     let options = CompactOptions { min_dirty_percent: 20, ..CompactOptions::default() };
     let compactor = journal.compactor(options);
-    let (end, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let live = Live { journal: Mutex::new(journal), end, over };
+    let live = Live {
+        journal: Mutex::new(journal),
+        end: AtomicU64::new(0),
+        done: Default::default(),
+        over: AtomicBool::new(false),
+    };
     let path = dir.path();
     std::thread::scope(|scope| {
-        let replaced = scope.spawn(|| compact(&live, compactor));
-        let read = scope.spawn(|| read(&live, path));
-        let checked = scope.spawn(|| check(&live, path));
+        scope.spawn(|| compact(&live, compactor));
+        scope.spawn(|| read(&live, path));
+        scope.spawn(|| check(&live, path));
         write(&live);
-        let done = [replaced, read, checked].map(|thread| thread.join().unwrap());
-        assert!(done.iter().all(|times| *times > 1), "{done:?}");
     });
+    assert!(!live.is_busy(), "{:?}", live.done);
     drop(live);
     let journal = Journal::open_dir(path, JournalOptions::default()).unwrap().0;
     let others = std::fs::read_dir(path).unwrap().filter_map(Result::ok).filter(|entry| {
