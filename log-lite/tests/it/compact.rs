@@ -124,7 +124,7 @@ impl Model {
                 found.push(record.offset);
             }
         }
-        assert_eq!(reader.position(), self.rows.len() as u64);
+        assert_eq!(reader.position(), limit.min(self.rows.len() as u64));
         found
     }
 
@@ -142,6 +142,9 @@ impl Model {
         let from = self.rng.below(self.rows.len() as u64 + 1);
         let later: Vec<u64> = found.iter().copied().filter(|offset| *offset >= from).collect();
         assert_eq!(self.read_from(from, u64::MAX), later);
+        let earlier: Vec<u64> = found.iter().copied().filter(|offset| *offset < from).collect();
+        assert_eq!(self.read_from(0, from), earlier);
+        self.check_in_two_parts(from, &found);
         let is_there = |offset: &u64| found.binary_search(offset).is_ok();
         let newest = self.newest(u64::MAX);
         for offset in &found {
@@ -157,6 +160,19 @@ impl Model {
         assert!(unkeyed.map(|(offset, _)| offset).all(|offset| is_there(&offset)));
         self.check_with_verify(found.len() as u64);
         found
+    }
+
+    /// A reader that is let on to an offset, and then to the end, meets everything once.
+    fn check_in_two_parts(&self, at: u64, all: &[u64]) {
+        let mut reader = Reader::open(self.storage.clone()).unwrap();
+        let mut found = Vec::new();
+        for limit in [at, self.rows.len() as u64] {
+            while let Some(batch) = reader.next(limit).unwrap() {
+                assert!(batch.first() < batch.end() && batch.end() <= limit);
+                found.extend(batch.records().map(|record| record.offset));
+            }
+        }
+        assert_eq!(found, all);
     }
 
     fn check_with_verify(&self, records: u64) {
