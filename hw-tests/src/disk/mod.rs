@@ -13,4 +13,4 @@ mod mount;
 pub use fuse::LoggedDisk;
 pub use history::{History, Keep, Left};
 pub use image::{Image, SECTOR};
-pub use mount::{FileSystem, Mounted, Scratch, is_root, mount_small};
+pub use mount::{FileSystem, Mounted, Scratch, may_mount, mount_small};

@@ -1,6 +1,7 @@
 //! Real file systems on loop devices, and the room where their files are; all of it taken down
 //! again, also what a killed run left.
 
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,9 +13,14 @@ const PREFIX: &str = "headwater-disk-";
 /// A busy file system gets this long to become free.
 const FREE: Duration = Duration::from_secs(10);
 
-/// Whether this process may mount.
-pub fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+/// Whether this process may mount; where not, says on stderr which command to run instead.
+pub fn may_mount(command: &str) -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    if !root {
+        // Tests keep what they print to themselves when they pass, which is what this one does.
+        writeln!(io::stderr(), "a disk of its own needs root: sudo -E {command}").ok();
+    }
+    root
 }
 
 /// A directory for disks, in memory where the system has room for files there.

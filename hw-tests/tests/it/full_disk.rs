@@ -7,12 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use headwater::catalog::{Catalog, Checkpoint};
-use hw_tests::disk::{Scratch, is_root, mount_small};
+use hw_tests::disk::{Scratch, may_mount, mount_small};
 use hw_tests::gateway::GatewayProcess;
 
 use crate::publisher::{Publisher, Task};
 use crate::stored::Journal;
 use crate::wire::QoS;
+
+/// Runs these tests.
+const COMMAND: &str = "cargo test --package hw-tests full_disk";
 
 const DISK_BYTES: u64 = 14 << 20;
 /// Something else on the disk, which is deleted when it is full.
@@ -84,8 +87,7 @@ fn fill_and_free(gateway: &GatewayProcess, ballast: &std::path::Path) {
 
 #[test]
 fn a_disk_that_fills_stops_acknowledgements_and_nothing_else() {
-    if !is_root() {
-        println!("a disk of its own needs root: sudo -E cargo test -p hw-tests full_disk");
+    if !may_mount(COMMAND) {
         return;
     }
     let scratch = Scratch::new().expect("a directory");
@@ -138,8 +140,7 @@ fn a_disk_that_fills_stops_acknowledgements_and_nothing_else() {
 
 #[test]
 fn a_catalog_that_met_a_full_disk_saves_again_once_there_is_room() {
-    if !is_root() {
-        println!("a disk of its own needs root: sudo -E cargo test -p hw-tests full_disk");
+    if !may_mount(COMMAND) {
         return;
     }
     let scratch = Scratch::new().expect("a directory");

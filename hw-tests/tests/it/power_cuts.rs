@@ -8,7 +8,7 @@ mod recording;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hw_tests::disk::{FileSystem, Keep, is_root};
+use hw_tests::disk::{FileSystem, Keep, may_mount};
 use hw_tests::random::Random;
 
 use check::{Cut, Cutter, Survived};
@@ -45,8 +45,7 @@ fn cut_power_of(system: FileSystem) {
     let seed = number("HEADWATER_SEED").unwrap_or(20_261_121);
     let cuts = number("HEADWATER_CUTS").unwrap_or(CUTS as u64).div_ceil(2) as usize;
     let name = system.name();
-    if !is_root() {
-        println!("power cuts of {name} need root: sudo -E make power-cuts");
+    if !may_mount("make power-cuts") {
         return;
     }
     let began = Instant::now();
@@ -124,7 +123,7 @@ fn fail(recording: &Recording, cut: &Cut, cutter: &Cutter<'_>, what: &str) -> ! 
     };
     panic!(
         "{name}, seed {seed}, {cut:?} of {} operations: {what}\nthe disk: {kept_where}\nagain: \
-         HEADWATER_SEED={seed} HEADWATER_CUTS={CUTS} cargo test -p hw-tests power_cuts",
+         make power-cuts CUTS={CUTS} SEED={seed}",
         recording.history.len()
     );
 }
