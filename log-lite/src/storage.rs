@@ -337,7 +337,7 @@ impl Storage for DirStorage {
     fn create_aside(&self, base: u64) -> io::Result<DirFile> {
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(true).truncate(true);
-        Ok(DirFile::for_writing(how.open(self.aside_path(base))?))
+        Ok(DirFile::for_rewriting(how.open(self.aside_path(base))?))
     }
 
     fn asides(&self) -> io::Result<Vec<u64>> {
