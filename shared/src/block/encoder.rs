@@ -2,8 +2,10 @@
 
 use super::bits::BitWriter;
 use super::header::{TAIL_SIZE_MAX, Tail};
-use super::series::{CODE_BITS_MAX, Series, write_sized, zigzag};
-use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE};
+use super::rice::{CODE_BITS_MAX, Series};
+use super::text::TextWriter;
+use super::value::{Cell, Write};
+use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE, Value};
 
 /// A block in the making, without its bytes. A copy is a point to go back to.
 #[derive(Clone, Copy, Debug)]
@@ -16,36 +18,52 @@ struct Open {
     due_ms: u64,
     period_ms: u32,
     time: Series,
-    values: [Series; CHANNELS_MAX],
-    last: [i64; CHANNELS_MAX],
+    /// The most bits of a row.
+    row_bits_max: usize,
+    cells: [Cell<TextWriter>; CHANNELS_MAX],
 }
 
 impl Open {
     fn new(buffer: &mut [u8], spec: &BlockSpec<'_>, base_ms: u64) -> Result<Self, BlockError> {
         let tail_at = spec.write(buffer, base_ms)?;
+        let mut cells = [Cell::Boolean; CHANNELS_MAX];
+        let mut row_bits_max = CODE_BITS_MAX;
+        for (cell, kind) in cells.iter_mut().zip(spec.kinds) {
+            *cell = Cell::new(*kind, TextWriter::new());
+            row_bits_max += cell.bits_max();
+        }
+        let BlockSpec { sequence, first_sample, .. } = *spec;
         Ok(Self {
             // The rows move up to the tail once its length is known.
             writer: BitWriter::new(tail_at + TAIL_SIZE_MAX),
             tail_at,
-            tail: Tail { count: 0, punctual: 0 },
-            channels: spec.scales.len() as u8,
+            tail: Tail { sequence, first_sample, count: 0, punctual: 0 },
+            channels: spec.kinds.len() as u8,
             due_ms: base_ms,
             period_ms: spec.period_ms,
             time: Series::new(),
-            values: [Series::new(); CHANNELS_MAX],
-            last: [0; CHANNELS_MAX],
+            row_bits_max,
+            cells,
         })
     }
 
-    fn push(&mut self, buffer: &mut [u8], time_ms: u64, row: &[i64]) -> Result<(), BlockError> {
+    fn push<V: Write>(
+        &mut self,
+        buffer: &mut [u8],
+        time_ms: u64,
+        row: &[V],
+    ) -> Result<(), BlockError> {
         let channels = usize::from(self.channels);
         if row.len() != channels {
             return Err(BlockError::RowWidth { channels, values: row.len() });
         }
+        for (channel, (value, cell)) in row.iter().zip(&self.cells).enumerate() {
+            value.check(cell, channel)?;
+        }
         if self.tail.count == COUNT_MAX {
             return Err(BlockError::Full);
         }
-        if self.writer.room_bits(buffer) >= (1 + channels) * CODE_BITS_MAX {
+        if self.writer.room_bits(buffer) >= self.row_bits_max {
             return self.write_row(buffer, time_ms, row);
         }
         let before = *self;
@@ -57,26 +75,22 @@ impl Open {
     }
 
     /// On an error the caller goes back to what was before.
-    fn write_row(
+    fn write_row<V: Write>(
         &mut self,
         buffer: &mut [u8],
         time_ms: u64,
-        row: &[i64],
+        row: &[V],
     ) -> Result<(), BlockError> {
         let late_ms = time_ms.wrapping_sub(self.due_ms) as i64;
         if late_ms == 0 && self.tail.punctual == self.tail.count {
             self.tail.punctual += 1;
         } else {
-            self.time.encode(&mut self.writer, buffer, late_ms)?;
+            self.time.encode(&mut self.writer, buffer, late_ms, false)?;
         }
         self.due_ms = time_ms.wrapping_add(u64::from(self.period_ms));
-        for ((value, last), series) in row.iter().zip(&mut self.last).zip(&mut self.values) {
-            if self.tail.count == 0 {
-                write_sized(&mut self.writer, buffer, zigzag(*value))?;
-            } else {
-                series.encode(&mut self.writer, buffer, value.wrapping_sub(*last))?;
-            }
-            *last = *value;
+        let is_first = self.tail.count == 0;
+        for (value, cell) in row.iter().zip(&mut self.cells) {
+            value.write(cell, &mut self.writer, buffer, is_first)?;
         }
         self.tail.count += 1;
         Ok(())
@@ -101,7 +115,7 @@ impl Open {
 /// Writes a block into a buffer that it borrows.
 ///
 /// ```
-/// use headwater_shared::block::{BlockDecoder, BlockEncoder, BlockSpec, Clock};
+/// use headwater_shared::block::{BlockDecoder, BlockEncoder, BlockSpec, Clock, Kind};
 ///
 /// let spec = BlockSpec {
 ///     boot_epoch: 3,
@@ -109,7 +123,7 @@ impl Open {
 ///     first_sample: 0,
 ///     clock: Clock::Unix,
 ///     period_ms: 1000,
-///     scales: &[2, 1],
+///     kinds: &[Kind::Decimal { scale: 2 }, Kind::Decimal { scale: 1 }],
 /// };
 /// let mut buffer = [0; 256];
 /// let mut block = BlockEncoder::new(&mut buffer, &spec, 1_763_700_000_000)?;
@@ -137,8 +151,8 @@ impl<'b> BlockEncoder<'b> {
     /// `base_ms` is the time of the first row, or near it, in ms by the clock of `spec`.
     ///
     /// # Errors
-    /// [`BlockError::Channels`], [`BlockError::Scale`]; [`BlockError::BufferTooSmall`] if not even
-    /// the header fits.
+    /// [`BlockError::Channels`], [`BlockError::Scale`], [`BlockError::Step`];
+    /// [`BlockError::BufferTooSmall`] if not even the header fits.
     pub fn new(
         buffer: &'b mut [u8],
         spec: &BlockSpec<'_>,
@@ -148,12 +162,22 @@ impl<'b> BlockEncoder<'b> {
         Ok(Self { buffer, open })
     }
 
-    /// Adds a row: its time in ms by the block's clock, and one value for each channel.
+    /// Adds a row: its time in ms by the block's clock, and one number for each channel. All are
+    /// [`super::Kind::Decimal`], the number is the digits, or [`super::Kind::Grid`], it is that of
+    /// steps.
     ///
     /// # Errors
-    /// [`BlockError::Full`] if it does not fit, [`BlockError::RowWidth`]; the block is then as it
-    /// was.
-    pub fn push(&mut self, time_ms: u64, values: &[i64]) -> Result<(), BlockError> {
+    /// [`BlockError::Full`] if it does not fit, [`BlockError::RowWidth`], [`BlockError::Kind`]; the
+    /// block is then as it was.
+    pub fn push(&mut self, time_ms: u64, numbers: &[i64]) -> Result<(), BlockError> {
+        self.open.push(self.buffer, time_ms, numbers)
+    }
+
+    /// Adds a row of any kinds: its time in ms by the block's clock, and one value for each channel.
+    ///
+    /// # Errors
+    /// As [`Self::push`], and [`BlockError::TextLength`].
+    pub fn push_values(&mut self, time_ms: u64, values: &[Value<'_>]) -> Result<(), BlockError> {
         self.open.push(self.buffer, time_ms, values)
     }
 
@@ -213,7 +237,16 @@ impl<const N: usize> BlockBuilder<N> {
     ///
     /// # Errors
     /// As there, and [`BlockError::NotStarted`].
-    pub fn push(&mut self, time_ms: u64, values: &[i64]) -> Result<(), BlockError> {
+    pub fn push(&mut self, time_ms: u64, numbers: &[i64]) -> Result<(), BlockError> {
+        let open = self.open.as_mut().ok_or(BlockError::NotStarted)?;
+        open.push(&mut self.buffer, time_ms, numbers)
+    }
+
+    /// Adds a row of any kinds, as [`BlockEncoder::push_values`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockError::NotStarted`].
+    pub fn push_values(&mut self, time_ms: u64, values: &[Value<'_>]) -> Result<(), BlockError> {
         let open = self.open.as_mut().ok_or(BlockError::NotStarted)?;
         open.push(&mut self.buffer, time_ms, values)
     }
