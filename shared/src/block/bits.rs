@@ -31,7 +31,7 @@ impl BitWriter {
     }
 
     /// Writes the low `bits` (up to [`WORD_BITS`]) of `value`, which has no others set.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn write(
         &mut self,
         buffer: &mut [u8],
@@ -100,7 +100,7 @@ impl<'b> BitReader<'b> {
         Self { bytes, at: 0, word: 0, word_bits: 0 }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn refill(&mut self) {
         if let Some(Ok(word)) = self.bytes.get(self.at..self.at + 8).map(TryInto::try_into) {
             // Bits beyond the whole bytes are those that come again with the next.
@@ -119,14 +119,14 @@ impl<'b> BitReader<'b> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn skip(&mut self, bits: u32) {
         self.word <<= bits;
         self.word_bits -= bits;
     }
 
     /// The next `bits`, up to [`WORD_BITS`].
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn read(&mut self, bits: u32) -> Result<u64, BlockError> {
         if bits == 0 {
             return Ok(0);
@@ -144,7 +144,7 @@ impl<'b> BitReader<'b> {
 
     /// The next bits, left aligned, at least [`WORD_BITS`] of them where so many are left; zeros
     /// below them.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn peek(&mut self) -> u64 {
         if self.word_bits < WORD_BITS {
             self.refill();
@@ -153,7 +153,7 @@ impl<'b> BitReader<'b> {
     }
 
     /// Takes `bits`, at most 63, that [`Self::peek`] showed.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn take(&mut self, bits: u32) -> Result<(), BlockError> {
         if bits > self.word_bits {
             return Err(BlockError::Truncated);
@@ -163,7 +163,7 @@ impl<'b> BitReader<'b> {
     }
 
     /// Counts ones up to a zero, which is taken too, or up to `limit` (below [`WORD_BITS`]) ones.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn ones(&mut self, limit: u32) -> Result<u32, BlockError> {
         if self.word_bits <= limit {
             self.refill();

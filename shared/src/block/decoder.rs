@@ -4,7 +4,7 @@ use super::bits::BitReader;
 use super::rice::{Form, Series};
 use super::text::TextReader;
 use super::value::Cell;
-use super::{BlockError, BlockHeader, CHANNELS_MAX, CRC, CRC_SIZE, Value};
+use super::{BlockError, BlockHeader, CHANNELS_MAX, Value};
 
 /// Reads a block from the bytes it borrows. Any bytes give rows or an error, in a time that is
 /// bounded by their number.
@@ -27,14 +27,7 @@ impl<'b> BlockDecoder<'b> {
     /// [`BlockError::Truncated`], [`BlockError::Crc`], [`BlockError::Version`],
     /// [`BlockError::Codec`], [`BlockError::Scale`], [`BlockError::Step`], [`BlockError::Malformed`].
     pub fn new(block: &'b [u8]) -> Result<Self, BlockError> {
-        let (stored, body) = block.split_first_chunk().ok_or(BlockError::Truncated)?;
-        const { assert!(CRC_SIZE == size_of::<u32>()) };
-        let stored = u32::from_le_bytes(*stored);
-        let computed = CRC.checksum(body);
-        if stored != computed {
-            return Err(BlockError::Crc { stored, computed });
-        }
-        let (header, rows) = BlockHeader::parse(body)?;
+        let (header, rows) = BlockHeader::open(block)?;
         if rows_bits_min(&header) > rows.len() * 8 {
             return Err(BlockError::Truncated);
         }
@@ -43,7 +36,7 @@ impl<'b> BlockDecoder<'b> {
         }
         let mut cells = [Cell::Boolean; CHANNELS_MAX];
         for (cell, kind) in cells.iter_mut().zip(header.kinds()) {
-            *cell = Cell::new(*kind, TextReader::new());
+            *cell = Cell::of(*kind, TextReader::new());
         }
         Ok(Self {
             header,
@@ -85,7 +78,7 @@ impl<'b> BlockDecoder<'b> {
         self.next(values, Cell::read)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn next<V>(
         &mut self,
         row: &mut [V],
@@ -103,7 +96,7 @@ impl<'b> BlockDecoder<'b> {
         Some(time_ms)
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn read_row<V>(&mut self, row: &mut [V], read: impl Read<'b, V>) -> Result<u64, BlockError> {
         let form = self.header.form;
         let is_punctual = self.header.count - self.left < self.header.punctual;

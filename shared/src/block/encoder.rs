@@ -4,12 +4,12 @@ use super::bits::BitWriter;
 use super::header::{TAIL_SIZE_MAX, Tail};
 use super::rice::{CODE_BITS_MAX, Series};
 use super::text::TextWriter;
-use super::value::{Cell, Write};
+use super::value::{Cell, Cells, NumberCell, Write};
 use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE, Value};
 
 /// A block in the making, without its bytes. A copy is a point to go back to.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct Open<C> {
     writer: BitWriter,
     tail_at: usize,
     tail: Tail,
@@ -20,16 +20,16 @@ struct Open {
     time: Series,
     /// The most bits of a row.
     row_bits_max: usize,
-    cells: [Cell<TextWriter>; CHANNELS_MAX],
+    cells: [C; CHANNELS_MAX],
 }
 
-impl Open {
+impl<C: Cells> Open<C> {
     fn new(buffer: &mut [u8], spec: &BlockSpec<'_>, base_ms: u64) -> Result<Self, BlockError> {
         let tail_at = spec.write(buffer, base_ms)?;
-        let mut cells = [Cell::Boolean; CHANNELS_MAX];
+        let mut cells = [C::BLANK; CHANNELS_MAX];
         let mut row_bits_max = CODE_BITS_MAX;
-        for (cell, kind) in cells.iter_mut().zip(spec.kinds) {
-            *cell = Cell::new(*kind, TextWriter::new());
+        for (channel, (cell, kind)) in cells.iter_mut().zip(spec.kinds).enumerate() {
+            *cell = C::new(*kind, channel)?;
             row_bits_max += cell.bits_max();
         }
         let BlockSpec { sequence, first_sample, .. } = *spec;
@@ -47,7 +47,7 @@ impl Open {
         })
     }
 
-    fn push<V: Write>(
+    fn push<V: Write<C>>(
         &mut self,
         buffer: &mut [u8],
         time_ms: u64,
@@ -75,7 +75,7 @@ impl Open {
     }
 
     /// On an error the caller goes back to what was before.
-    fn write_row<V: Write>(
+    fn write_row<V: Write<C>>(
         &mut self,
         buffer: &mut [u8],
         time_ms: u64,
@@ -142,7 +142,7 @@ impl Open {
 #[derive(Debug)]
 pub struct BlockEncoder<'b> {
     buffer: &'b mut [u8],
-    open: Open,
+    open: Open<Cell<TextWriter>>,
 }
 
 impl<'b> BlockEncoder<'b> {
@@ -198,21 +198,27 @@ impl<'b> BlockEncoder<'b> {
     }
 }
 
-/// Writes block after block into a buffer of its own, of `N` bytes: for a struct that lives as long
-/// as the node does.
+/// Writes block after block of numbers into a buffer of its own, of `N` bytes: for a struct that
+/// lives as long as the node does. The code and the state of other kinds stay out of its program.
+pub type BlockBuilder<const N: usize> = Builder<N, NumberCell>;
+
+/// As [`BlockBuilder`], for channels of any kind.
+pub type ValueBuilder<const N: usize> = Builder<N, Cell<TextWriter>>;
+
+/// [`BlockBuilder`] and [`ValueBuilder`].
 #[derive(Clone, Debug)]
-pub struct BlockBuilder<const N: usize> {
+pub struct Builder<const N: usize, C> {
     buffer: [u8; N],
-    open: Option<Open>,
+    open: Option<Open<C>>,
 }
 
-impl<const N: usize> Default for BlockBuilder<N> {
+impl<const N: usize, C: Cells> Default for Builder<N, C> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const N: usize> BlockBuilder<N> {
+impl<const N: usize, C: Cells> Builder<N, C> {
     /// No block yet.
     pub const fn new() -> Self {
         Self { buffer: [0; N], open: None }
@@ -221,7 +227,8 @@ impl<const N: usize> BlockBuilder<N> {
     /// Starts a block; one that was open is given up.
     ///
     /// # Errors
-    /// As [`BlockEncoder::new`]; then no block is open.
+    /// As [`BlockEncoder::new`], and [`BlockError::Kind`] where its rows are numbers and a channel
+    /// is neither decimal nor grid; then no block is open.
     pub fn start(&mut self, spec: &BlockSpec<'_>, base_ms: u64) -> Result<(), BlockError> {
         self.open = None;
         self.open = Some(Open::new(&mut self.buffer, spec, base_ms)?);
@@ -233,22 +240,9 @@ impl<const N: usize> BlockBuilder<N> {
         self.open.is_some()
     }
 
-    /// Adds a row, as [`BlockEncoder::push`].
-    ///
-    /// # Errors
-    /// As there, and [`BlockError::NotStarted`].
-    pub fn push(&mut self, time_ms: u64, numbers: &[i64]) -> Result<(), BlockError> {
+    fn push_row<V: Write<C>>(&mut self, time_ms: u64, row: &[V]) -> Result<(), BlockError> {
         let open = self.open.as_mut().ok_or(BlockError::NotStarted)?;
-        open.push(&mut self.buffer, time_ms, numbers)
-    }
-
-    /// Adds a row of any kinds, as [`BlockEncoder::push_values`].
-    ///
-    /// # Errors
-    /// As there, and [`BlockError::NotStarted`].
-    pub fn push_values(&mut self, time_ms: u64, values: &[Value<'_>]) -> Result<(), BlockError> {
-        let open = self.open.as_mut().ok_or(BlockError::NotStarted)?;
-        open.push(&mut self.buffer, time_ms, values)
+        open.push(&mut self.buffer, time_ms, row)
     }
 
     /// Rows of the open block; 0 without one.
@@ -266,5 +260,25 @@ impl<const N: usize> BlockBuilder<N> {
     pub fn finish(&mut self) -> Option<&[u8]> {
         let size = self.open.take()?.finish(&mut self.buffer);
         Some(&self.buffer[..size])
+    }
+}
+
+impl<const N: usize> BlockBuilder<N> {
+    /// Adds a row, as [`BlockEncoder::push`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockError::NotStarted`].
+    pub fn push(&mut self, time_ms: u64, numbers: &[i64]) -> Result<(), BlockError> {
+        self.push_row(time_ms, numbers)
+    }
+}
+
+impl<const N: usize> ValueBuilder<N> {
+    /// Adds a row, as [`BlockEncoder::push_values`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockError::NotStarted`].
+    pub fn push_values(&mut self, time_ms: u64, values: &[Value<'_>]) -> Result<(), BlockError> {
+        self.push_row(time_ms, values)
     }
 }

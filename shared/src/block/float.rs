@@ -17,7 +17,7 @@ use super::rice::{read_wide, write_wide};
 
 /// What both ends know of a channel of floats of `WIDTH` bits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Xor<const WIDTH: u32> {
+pub struct Xor<const WIDTH: u32> {
     last: u64,
     /// Zeros before the window.
     leading: u32,

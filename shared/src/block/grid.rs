@@ -19,7 +19,7 @@ pub(super) const GRID_BITS_MAX: usize = MARK_BITS_MAX + 2 * CODE_BITS_MAX;
 
 /// A channel of decimals on a grid: the number of the grid point, and how far off it the value is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grid {
+pub struct Grid {
     pub(super) number: Number,
     /// From point to point, `digits / parts` of the last decimal place.
     digits: u64,
@@ -47,7 +47,7 @@ impl Grid {
 
     /// The grid point near `value` and how far off it that is; any two that belong together where
     /// the arithmetic has no room.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn split(&self, value: i64) -> (i64, i64) {
         let parts = value.wrapping_sub(self.offset).checked_mul(self.parts.cast_signed());
         let point = parts.map_or(0, |parts| round_div(parts, self.digits));

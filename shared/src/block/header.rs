@@ -2,7 +2,7 @@
 
 use super::kind::KIND_SIZE_MAX;
 use super::rice::{Form, unzigzag, zigzag};
-use super::{BlockError, CRC_SIZE, Kind};
+use super::{BlockError, CRC, CRC_SIZE, Kind};
 
 /// The most channels of a block.
 pub const CHANNELS_MAX: usize = 8;
@@ -107,8 +107,29 @@ impl BlockHeader {
         self.first_sample.wrapping_add(u32::from(self.count))
     }
 
+    /// Checks the CRC of a block and reads its header, and none of its rows.
+    ///
+    /// # Errors
+    /// [`BlockError::Truncated`], [`BlockError::Crc`], [`BlockError::Version`],
+    /// [`BlockError::Codec`], [`BlockError::Scale`], [`BlockError::Step`], [`BlockError::Malformed`].
+    pub fn read(block: &[u8]) -> Result<Self, BlockError> {
+        Self::open(block).map(|(header, _)| header)
+    }
+
+    /// Checks the CRC; returns the header and the rows.
+    pub(super) fn open(block: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+        let (stored, body) = block.split_first_chunk().ok_or(BlockError::Truncated)?;
+        const { assert!(CRC_SIZE == size_of::<u32>()) };
+        let stored = u32::from_le_bytes(*stored);
+        let computed = CRC.checksum(body);
+        if stored != computed {
+            return Err(BlockError::Crc { stored, computed });
+        }
+        Self::parse(body)
+    }
+
     /// Reads the body's start; returns the header and the rows.
-    pub(super) fn parse(body: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+    fn parse(body: &[u8]) -> Result<(Self, &[u8]), BlockError> {
         let mut rest = body;
         let form = byte(&mut rest)?;
         let header = match form & VERSION_MASK {

@@ -38,7 +38,7 @@ mod text;
 mod value;
 
 pub use decoder::BlockDecoder;
-pub use encoder::{BlockBuilder, BlockEncoder};
+pub use encoder::{BlockBuilder, BlockEncoder, Builder, ValueBuilder};
 pub use error::BlockError;
 pub use header::{BlockHeader, BlockSpec, CHANNELS_MAX, COUNT_MAX, Clock, HEADER_MAX};
 pub use kind::{Kind, SCALE_MAX, Step, TEXT_MAX};

@@ -7,7 +7,7 @@ use super::rice::{Form, Series, read_sized, unzigzag, write_sized, zigzag};
 
 /// What both ends know of a channel of integers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Number {
+pub struct Number {
     errors: Series,
     predictor: Predictor,
 }
@@ -17,7 +17,7 @@ impl Number {
         Self { errors: Series::new(), predictor: Predictor::new(0) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn encode(
         &mut self,
         writer: &mut BitWriter,
@@ -41,7 +41,7 @@ impl Number {
     }
 
     /// Reads a value; `None` is a mark.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn decode(
         &mut self,
         reader: &mut BitReader<'_>,
@@ -68,7 +68,7 @@ impl Number {
     }
 
     /// Reads a value of a channel without marks.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn decode_unmarked(
         &mut self,
         reader: &mut BitReader<'_>,

@@ -44,14 +44,14 @@ impl Predictor {
         Self { last: first, slope: 0, level_16: first << LEVEL_FRACTION_BITS, costs: COST_FIRST }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) const fn predictions(&self) -> Predictions {
         let level = self.level_16.wrapping_add(1 << (LEVEL_FRACTION_BITS - 1));
         [self.last, self.last.wrapping_add(self.slope), level >> LEVEL_FRACTION_BITS]
     }
 
     /// The prediction to use.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn choose(&self, predictions: &Predictions) -> i64 {
         let [hold, line, level] = *predictions;
         let [hold_cost, line_cost, level_cost] = self.costs;
@@ -66,7 +66,7 @@ impl Predictor {
     }
 
     /// Takes note of the value that `predictions` were for.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn learn(&mut self, value: i64, predictions: &Predictions) {
         for ((cost, margin), prediction) in self.costs.iter_mut().zip(MARGIN).zip(predictions) {
             let error = zigzag(value.wrapping_sub(*prediction));

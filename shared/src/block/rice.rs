@@ -85,7 +85,7 @@ impl Series {
     }
 
     /// `None` is the code before any difference but zero was seen.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn code(&self) -> Option<Code> {
         if self.seen_nonzero == 0 {
             return None;
@@ -97,7 +97,7 @@ impl Series {
     }
 
     /// Selects rather than branches: zeros among others are hard to foresee.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn learn(&mut self, u: u64) {
         let is_nonzero = u != 0;
         self.seen = (self.seen + 1).min(WINDOW);
@@ -115,7 +115,7 @@ impl Series {
     ///
     /// # Errors
     /// [`BlockError::Full`]; then `self` and `writer` are to be set back by the caller.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn encode(
         &mut self,
         writer: &mut BitWriter,
@@ -146,7 +146,7 @@ impl Series {
     ///
     /// # Errors
     /// [`BlockError::Truncated`], [`BlockError::Malformed`].
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn decode(
         &mut self,
         reader: &mut BitReader<'_>,
@@ -165,7 +165,7 @@ impl Series {
     ///
     /// # Errors
     /// As [`Self::decode`].
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn decode_unmarked(
         &mut self,
         reader: &mut BitReader<'_>,
@@ -176,7 +176,7 @@ impl Series {
 }
 
 impl Code {
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn write(
         self,
         writer: &mut BitWriter,
@@ -213,7 +213,7 @@ impl Code {
         if u == 0 { Ok(()) } else { write_rice(writer, buffer, u - 1, self.k, is_marked) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn read(self, reader: &mut BitReader<'_>, form: Form) -> Result<Option<u64>, BlockError> {
         let Self { k, flag_bits } = self;
         let word = reader.peek();

@@ -64,7 +64,7 @@ impl Span {
 
 /// The encoder's view of a channel of texts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TextWriter(Recent<Span>);
+pub struct TextWriter(Recent<Span>);
 
 impl TextWriter {
     pub(super) const fn new() -> Self {
@@ -99,7 +99,7 @@ impl TextWriter {
 
 /// The decoder's view of a channel of texts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TextReader<'b>(Recent<&'b str>);
+pub struct TextReader<'b>(Recent<&'b str>);
 
 impl<'b> TextReader<'b> {
     pub(super) const fn new() -> Self {

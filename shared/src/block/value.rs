@@ -27,9 +27,48 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// What one end knows of a channel; `T` is its view of texts.
+/// What an encoder knows of each channel of a block.
+pub trait Cells: Copy + core::fmt::Debug {
+    /// Before any kind is known.
+    const BLANK: Self;
+
+    /// A channel before its first value.
+    ///
+    /// # Errors
+    /// [`BlockError::Kind`] if its rows cannot have such a channel.
+    fn new(kind: Kind, channel: usize) -> Result<Self, BlockError>;
+
+    /// The most bits of a value.
+    fn bits_max(&self) -> usize;
+}
+
+/// A channel of a block that takes rows of numbers only.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<T> {
+pub struct NumberCell {
+    number: Number,
+    is_marked: bool,
+}
+
+impl Cells for NumberCell {
+    const BLANK: Self = Self { number: Number::new(), is_marked: false };
+
+    fn new(kind: Kind, channel: usize) -> Result<Self, BlockError> {
+        let is_marked = match kind {
+            Kind::Decimal { .. } => false,
+            Kind::Grid { .. } => true,
+            _ => return Err(BlockError::Kind { channel }),
+        };
+        Ok(Self { is_marked, ..Self::BLANK })
+    }
+
+    fn bits_max(&self) -> usize {
+        CODE_BITS_MAX
+    }
+}
+
+/// What one end knows of a channel of any kind; `T` is its view of texts.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<T> {
     Decimal(Number),
     Grid(Grid),
     Unsigned(Number),
@@ -40,7 +79,7 @@ pub(super) enum Cell<T> {
 }
 
 impl<T> Cell<T> {
-    pub(super) fn new(kind: Kind, text: T) -> Self {
+    pub(super) fn of(kind: Kind, text: T) -> Self {
         match kind {
             Kind::Decimal { .. } => Self::Decimal(Number::new()),
             Kind::Grid { scale, step } => Self::Grid(Grid::new(scale, step)),
@@ -56,9 +95,16 @@ impl<T> Cell<T> {
     pub(super) const fn is_counted(&self) -> bool {
         matches!(self, Self::Decimal(_) | Self::Grid(_))
     }
+}
 
-    /// The most bits of a value.
-    pub(super) const fn bits_max(&self) -> usize {
+impl Cells for Cell<TextWriter> {
+    const BLANK: Self = Self::Boolean;
+
+    fn new(kind: Kind, _channel: usize) -> Result<Self, BlockError> {
+        Ok(Self::of(kind, TextWriter::new()))
+    }
+
+    fn bits_max(&self) -> usize {
         match self {
             Self::Decimal(_) | Self::Unsigned(_) => CODE_BITS_MAX,
             Self::Grid(_) => GRID_BITS_MAX,
@@ -71,9 +117,9 @@ impl<T> Cell<T> {
 }
 
 /// Writes values of a type into the cells that take it.
-pub(super) trait Write: Copy {
+pub(super) trait Write<C>: Copy {
     /// Refuses a value that the cell does not take.
-    fn check(self, cell: &Cell<TextWriter>, channel: usize) -> Result<(), BlockError>;
+    fn check(self, cell: &C, channel: usize) -> Result<(), BlockError>;
 
     /// Writes a value that was checked.
     ///
@@ -81,20 +127,38 @@ pub(super) trait Write: Copy {
     /// [`BlockError::Full`]; then cell and writer are to be set back by the caller.
     fn write(
         self,
-        cell: &mut Cell<TextWriter>,
+        cell: &mut C,
         writer: &mut BitWriter,
         buffer: &mut [u8],
         is_first: bool,
     ) -> Result<(), BlockError>;
 }
 
-impl Write for i64 {
-    #[inline(always)]
+impl Write<NumberCell> for i64 {
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn check(self, _cell: &NumberCell, _channel: usize) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn write(
+        self,
+        cell: &mut NumberCell,
+        writer: &mut BitWriter,
+        buffer: &mut [u8],
+        is_first: bool,
+    ) -> Result<(), BlockError> {
+        cell.number.encode(writer, buffer, self, is_first, cell.is_marked)
+    }
+}
+
+impl Write<Cell<TextWriter>> for i64 {
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn check(self, cell: &Cell<TextWriter>, channel: usize) -> Result<(), BlockError> {
         if cell.is_counted() { Ok(()) } else { Err(BlockError::Kind { channel }) }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn write(
         self,
         cell: &mut Cell<TextWriter>,
@@ -111,8 +175,8 @@ impl Write for i64 {
     }
 }
 
-impl Write for Value<'_> {
-    #[inline(always)]
+impl Write<Cell<TextWriter>> for Value<'_> {
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn check(self, cell: &Cell<TextWriter>, channel: usize) -> Result<(), BlockError> {
         match (self, cell) {
             (Self::Text(text), Cell::Text(_)) => text_length(text).map(|_| ()),
@@ -125,7 +189,7 @@ impl Write for Value<'_> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn write(
         self,
         cell: &mut Cell<TextWriter>,
@@ -158,7 +222,7 @@ impl Write for Value<'_> {
 
 impl<'b> Cell<TextReader<'b>> {
     /// Reads the number of a row of i64; the cell is counted.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn read_count(
         &mut self,
         reader: &mut BitReader<'_>,
@@ -172,7 +236,7 @@ impl<'b> Cell<TextReader<'b>> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn read(
         &mut self,
         reader: &mut BitReader<'b>,
