@@ -1,7 +1,7 @@
 //! Reads a file of readings and says what channel a node would make of it.
 
 use headwater_shared::block::{Kind, SCALE_MAX, Value};
-use headwater_shared::decimal::Decimal;
+use headwater_shared::decimal::{Decimal, DecimalError};
 use std::collections::BTreeMap;
 
 use crate::grid;
@@ -40,7 +40,7 @@ impl Series {
     }
 }
 
-/// A value of a file: its text if it is one of decimals, and its float.
+/// A value of a file: what it is as a decimal, and as a float.
 struct Parsed {
     decimal: Option<Decimal>,
     float: f64,
@@ -81,14 +81,21 @@ fn parse_value(text: &str, round: Option<usize>) -> Option<Parsed> {
     let float: f64 = text.parse().ok()?;
     let text = match round {
         Some(places) if float.is_finite() => format!("{float:.places$}"),
-        // Never an exponent: what is written 1.5e-3 has four places.
-        _ if text.contains(['e', 'E']) && float.is_finite() => format!("{float}"),
         _ => text.to_owned(),
     };
-    // Minus zero and what is not finite are no decimals.
-    let is_decimal = float.is_finite() && (float != 0.0 || float.is_sign_positive());
-    let decimal = is_decimal.then(|| text.parse::<Decimal>().ok()).flatten();
+    let decimal = if float.is_finite() { decimal(&text, float) } else { None };
     Some(Parsed { decimal, float: text.parse().unwrap_or(float) })
+}
+
+/// The decimal that `text` says, exactly; minus zero is zero.
+fn decimal(text: &str, float: f64) -> Option<Decimal> {
+    match text.parse() {
+        Ok(decimal) => Some(decimal),
+        // Written otherwise, as 1.5e-3 or .5; this is never an exponent.
+        Err(DecimalError::Syntax) => format!("{float}").parse().ok(),
+        Err(DecimalError::Scale) => text.trim_end_matches('0').parse().ok(),
+        Err(DecimalError::Range) => None,
+    }
 }
 
 /// What a node would make of the values, and why.

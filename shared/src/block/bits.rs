@@ -38,25 +38,22 @@ impl BitWriter {
         value: u64,
         bits: u32,
     ) -> Result<(), BlockError> {
-        if self.room_bits(buffer) < bits as usize {
+        let pending = (self.pending << bits) | value;
+        let pending_bits = self.pending_bits + bits;
+        let whole = (pending_bits / 8) as usize;
+        // Seven bits wait at most, so all shifts are below 64.
+        let aligned = (pending << (63 - pending_bits) << 1).to_be_bytes();
+        if let Some(word) = buffer.get_mut(self.at..self.at + 8) {
+            // What is written beyond the whole bytes is written again later.
+            word.copy_from_slice(&aligned);
+        } else if self.room_bits(buffer) >= bits as usize {
+            buffer[self.at..self.at + whole].copy_from_slice(&aligned[..whole]);
+        } else {
             return Err(BlockError::Full);
         }
-        self.pending = (self.pending << bits) | value;
-        self.pending_bits += bits;
-        let whole = (self.pending_bits / 8) as usize;
-        if let Some(word) = buffer.get_mut(self.at..self.at + 8) {
-            // Seven bits wait at most, so both shifts are below 64. What is written beyond the whole
-            // bytes is written again later.
-            let aligned = self.pending << (63 - self.pending_bits) << 1;
-            word.copy_from_slice(&aligned.to_be_bytes());
-        } else {
-            for (index, byte) in buffer[self.at..self.at + whole].iter_mut().enumerate() {
-                *byte = (self.pending >> (self.pending_bits as usize - 8 * (index + 1))) as u8;
-            }
-        }
         self.at += whole;
-        self.pending_bits %= 8;
-        self.pending &= (1 << self.pending_bits) - 1;
+        self.pending_bits = pending_bits % 8;
+        self.pending = pending & ((1 << self.pending_bits) - 1);
         Ok(())
     }
 

@@ -70,7 +70,8 @@ impl Predictor {
     pub(super) fn learn(&mut self, value: i64, predictions: &Predictions) {
         for ((cost, margin), prediction) in self.costs.iter_mut().zip(MARGIN).zip(predictions) {
             let error = zigzag(value.wrapping_sub(*prediction));
-            let bits = (u64::BITS - error.leading_zeros()) as i32;
+            // As `BITS - leading_zeros`, in fewer steps where that is not one.
+            let bits = (error | 1).ilog2() as i32 + i32::from(error != 0);
             *cost += (bits * BIT + margin - *cost) >> COST_SHIFT;
         }
         self.slope = value.wrapping_sub(self.last);
