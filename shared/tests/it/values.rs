@@ -84,7 +84,8 @@ fn value(kind: Kind, last: &mut i64, (by, choice, bits, any): Move) -> Owned {
         Kind::Grid { scale, step } => {
             let steps = by.wrapping_mul(i64::from(step.up)) / i64::from(step.parts);
             let off = if choice == 0 { bits as i64 >> 50 } else { 0 };
-            *last = last.wrapping_add(steps.wrapping_mul(10i64.pow(scale.into())) + off);
+            *last =
+                last.wrapping_add(steps.wrapping_mul(10i64.pow(scale.into()))).wrapping_add(off);
         }
         Kind::Unsigned => *last = last.wrapping_add(by),
         _ => {}
