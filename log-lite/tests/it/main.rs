@@ -1,14 +1,22 @@
 //! The crate from outside.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod cold;
+mod compact;
+mod compact_live;
 mod crash;
 mod damage;
 mod faults;
 mod frozen;
 mod journal;
+mod model;
 mod nor;
+mod repair;
+mod retention;
 mod ring;
 mod sim;
+mod summary;
+mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);
