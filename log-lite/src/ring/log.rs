@@ -252,10 +252,31 @@ impl<F: NorFlash> Ring<F> {
     #[inline(never)]
     async fn take_up(&mut self) -> Result<(), F::Error> {
         let newest = self.head.page;
+        let epoch = self.head.chunk.epoch;
         self.end = self.head.chunk.base_offset;
         let used = self.scan(newest, 0).await?;
+        let next = self.pages.after(newest);
+        let before = self.pages.before(newest);
+        // A word that a cut has begun to program may read as erased, or hold less charge than it
+        // reads as: one is left out.
+        let mut pos = used.next_multiple_of(Pages::<F>::WORD) + Pages::<F>::WORD;
+        if used == newest + ChunkHeader::LEN as u32 {
+            // The header may be the last that was begun, and be gone next time: it is opened anew.
+            if epoch == 0 {
+                self.forget();
+                return Ok(());
+            }
+            if self.pages.enter(before).await? > 0 && self.pages.chunk.epoch == epoch - 1 {
+                self.head = Head { chunk: self.pages.chunk, page: before, pos: 0 };
+                pos = u32::MAX;
+            }
+        } else if self.pages.enter(next).await? == 0 && !self.pages.is_blank(next).await? {
+            // It was begun after the newest, and may have a header next time.
+            pos = u32::MAX;
+        }
+        self.head.pos = pos.min(self.head.page + Pages::<F>::SIZE);
         let end = self.end;
-        let mut page = self.pages.before(newest);
+        let mut page = before;
         while self.marked == 0 && page != newest {
             self.scan(page, 0).await?;
             page = self.pages.before(page);
@@ -263,16 +284,6 @@ impl<F: NorFlash> Ring<F> {
         self.end = end;
         self.marked = self.marked.min(end);
         self.trimmed = self.marked;
-        // A word that a cut has begun to program may read as erased, or hold less charge than it
-        // reads as: one is left out.
-        let pos = used.next_multiple_of(Pages::<F>::WORD) + Pages::<F>::WORD;
-        let full = newest + Pages::<F>::SIZE;
-        self.head.pos = pos.min(full);
-        let next = self.pages.after(newest);
-        if self.pages.enter(next).await? == 0 && !self.pages.is_blank(next).await? {
-            // It was begun after the newest, and may turn out to have a header next time.
-            self.head.pos = full;
-        }
         self.tail = self.enter_behind(newest).await?;
         self.tail_base = self.pages.chunk.base_offset;
         self.dropped = self.tail_base.saturating_sub(self.trimmed);
@@ -370,18 +381,21 @@ impl<F: NorFlash> Ring<F> {
                     }
                     found = None;
                 }
-                if self.pages.batch.kind == BatchKind::Bare && offset >= from && offset < self.limit
-                {
-                    let (crc, body) = match buf.split_first_chunk_mut() {
-                        Some((crc, body)) => (crc, body),
-                        None => (&mut [0; 4], &mut [][..]),
-                    };
-                    *crc = self.pages.batch.body_crc.to_le_bytes();
-                    if self.pages.body(body).await? {
-                        let len = 4 + self.pages.batch.body_len as usize;
-                        found = Some(RingRecord { offset, partition, time_ms, len });
-                        behind = self.pages.at;
+                let is_it = self.pages.batch.kind == BatchKind::Bare
+                    && offset >= from
+                    && offset < self.limit;
+                let block = if is_it { &mut *buf } else { &mut [] };
+                let body = match block.split_first_chunk_mut() {
+                    Some((crc, body)) => {
+                        *crc = self.pages.batch.body_crc.to_le_bytes();
+                        body
                     }
+                    None => &mut [],
+                };
+                if self.pages.body(body).await? && is_it {
+                    let len = 4 + self.pages.batch.body_len as usize;
+                    found = Some(RingRecord { offset, partition, time_ms, len });
+                    behind = self.pages.at;
                 }
             }
             if let Some(RingRecord { offset, .. }) = found {

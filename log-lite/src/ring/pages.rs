@@ -180,21 +180,22 @@ impl<F: NorFlash> Pages<F> {
                     self.body_at = at + len as u32;
                     if self.batch.body_len <= self.end - self.body_at {
                         self.at = self.body_at + self.batch.body_len;
-                        self.used = self.at;
+                        self.used = self.used.max(self.at);
                         return Ok(true);
                     }
                 }
             }
             self.at = at + 1;
             if first != ERASED {
-                self.used = self.at;
+                self.used = self.used.max(self.at);
             }
         }
         Ok(false)
     }
 
     /// Reads the body of the batch, or what of it `out` has room for, and says whether it passes
-    /// its checksum.
+    /// its checksum. Where it does not, the walk goes on inside it: the header may be that of a
+    /// torn batch that could not be read when the next was written there.
     #[inline(never)]
     pub(super) async fn body(&mut self, out: &mut [u8]) -> Result<bool, F::Error> {
         let mut crc = Crc32c::new();
@@ -208,6 +209,10 @@ impl<F: NorFlash> Pages<F> {
             }
             at += 1;
         }
-        Ok(crc.finish() == self.batch.body_crc)
+        let is_whole = crc.finish() == self.batch.body_crc;
+        if !is_whole {
+            self.at = self.body_at;
+        }
+        Ok(is_whole)
     }
 }

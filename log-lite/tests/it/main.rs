@@ -8,9 +8,12 @@ mod frozen;
 mod journal;
 mod nor;
 mod ring;
+mod ring_async;
+mod ring_cuts;
 mod sim;
 
 /// A small generator, so that a failure names the seed that shows it again.
+#[derive(Clone, Debug)]
 struct Rng(u64);
 
 impl Rng {
