@@ -86,6 +86,7 @@ impl BatchHeader {
     }
 
     /// Writes the header, both checksums included, and returns its length.
+    #[inline(never)]
     pub(crate) fn encode(&self, chunk: &ChunkHeader, out: &mut [u8]) -> usize {
         let flag = if self.starts_commit { COMMIT_FLAG } else { 0 };
         let mut rest = out.iter_mut();

@@ -20,9 +20,12 @@ impl NorFlashError for OutOfBounds {
 }
 
 /// Four pages of 1 KiB with words of 4 bytes.
-pub(crate) struct Flash(pub(crate) &'static mut [u8; SIZE]);
+pub(crate) struct Flash([u8; SIZE]);
 
 impl Flash {
+    /// As it comes from the factory.
+    pub(crate) const ERASED: Self = Self([0xFF; SIZE]);
+
     fn part(&mut self, from: u32, len: usize) -> Result<&mut [u8], OutOfBounds> {
         self.0.get_mut(from as usize..).and_then(|rest| rest.get_mut(..len)).ok_or(OutOfBounds)
     }
@@ -65,5 +68,45 @@ impl NorFlash for Flash {
             *cell &= *byte;
         }
         Ok(())
+    }
+}
+
+/// The same flash as asynchronous drivers have it; it never lets its caller wait.
+#[cfg(feature = "async")]
+pub(crate) struct Ready(pub(crate) Flash);
+
+#[cfg(feature = "async")]
+mod ready {
+    use super::{Flash, OutOfBounds, Ready};
+    use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+    use embedded_storage_async::nor_flash as asynchronous;
+
+    impl ErrorType for Ready {
+        type Error = OutOfBounds;
+    }
+
+    impl asynchronous::ReadNorFlash for Ready {
+        const READ_SIZE: usize = Flash::READ_SIZE;
+
+        async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), OutOfBounds> {
+            self.0.read(offset, bytes)
+        }
+
+        fn capacity(&self) -> usize {
+            self.0.capacity()
+        }
+    }
+
+    impl asynchronous::NorFlash for Ready {
+        const WRITE_SIZE: usize = Flash::WRITE_SIZE;
+        const ERASE_SIZE: usize = Flash::ERASE_SIZE;
+
+        async fn erase(&mut self, from: u32, to: u32) -> Result<(), OutOfBounds> {
+            self.0.erase(from, to)
+        }
+
+        async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
+            self.0.write(offset, bytes)
+        }
     }
 }

@@ -11,6 +11,7 @@ use flash::Flash;
 use semihosting::io::{Write, stdout};
 use semihosting::process;
 use stack::Paint;
+use user::User;
 
 /// Several trips round the flash, a mount every few records.
 const MOUNTS: usize = 50;
@@ -24,32 +25,32 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 #[cortex_m_rt::entry]
 fn main() -> ! {
     // The entry function runs once, so cortex-m-rt lends it its statics.
-    static mut CELLS: [u8; flash::SIZE] = [0xFF; flash::SIZE];
-    process::exit(if run(Flash(CELLS)).is_some() { 0 } else { 1 })
+    static mut USER: User = user::NEW;
+    static mut BLOCK: [u8; user::BLOCK_BYTES] = [0; user::BLOCK_BYTES];
+    process::exit(if run(USER, BLOCK).is_some() { 0 } else { 1 })
 }
 
-fn run(flash: Flash) -> Option<()> {
+#[inline(never)]
+fn run(user: &mut User, block: &mut [u8; user::BLOCK_BYTES]) -> Option<()> {
     let (mut mount, mut append, mut read, mut trim) = (0, 0, 0, 0);
-    let mut block = [0; user::BLOCK_BYTES];
-    let mut user = user::new(flash);
     for _ in 0..MOUNTS {
         let paint = Paint::new();
-        let mounted = user::mount(&mut user)?;
+        let mounted = user::mount(user)?;
         mount = paint.used().max(mount);
         for _ in 0..RECORDS {
             let paint = Paint::new();
             let mut right = user::append(mounted);
             append = paint.used().max(append);
             let paint = Paint::new();
-            right &= user::read(mounted, &mut block);
+            right &= user::read(mounted, block);
             read = paint.used().max(read);
             let paint = Paint::new();
             right &= user::trim(mounted);
             trim = paint.used().max(trim);
-            (right && user::is_right(&block)).then_some(())?;
+            (right && user::is_right(block)).then_some(())?;
         }
     }
-    print("state", size_of::<user::User>())?;
+    print("state", size_of::<User>() - size_of::<Flash>())?;
     print("mount", mount)?;
     print("append", append)?;
     print("read", read)?;

@@ -8,7 +8,7 @@ const BODY_BYTES: usize = 100;
 pub(crate) const BLOCK_BYTES: usize = 4 + BODY_BYTES;
 static BODY: [u8; BODY_BYTES] = [0x37; BODY_BYTES];
 
-pub(crate) use calls::{User, append, mount, new, read, trim};
+pub(crate) use calls::{NEW, User, append, mount, read, trim};
 
 #[cfg(feature = "blocking")]
 mod calls {
@@ -18,9 +18,8 @@ mod calls {
     pub(crate) type User = RingSlot<Flash>;
     type Mounted = Ring<Flash>;
 
-    pub(crate) fn new(flash: Flash) -> User {
-        RingSlot::new(flash, 0..4096)
-    }
+    /// In a static, as a program would have it.
+    pub(crate) const NEW: User = RingSlot::new(Flash::ERASED, 0..crate::flash::SIZE as u32);
 
     #[inline(never)]
     pub(crate) fn mount(user: &mut User) -> Option<&mut Mounted> {
@@ -44,16 +43,59 @@ mod calls {
     }
 }
 
-#[cfg(not(feature = "blocking"))]
+#[cfg(feature = "async")]
+mod calls {
+    use super::{BODY, Flash};
+    use crate::flash::Ready;
+    use core::pin::pin;
+    use core::task::{Context, Poll, Waker};
+    use log_lite::{AsyncRing, AsyncRingSlot};
+
+    pub(crate) type User = AsyncRingSlot<Ready>;
+    type Mounted = AsyncRing<Ready>;
+
+    /// In a static, as a program would have it.
+    pub(crate) const NEW: User =
+        AsyncRingSlot::new(Ready(Flash::ERASED), 0..crate::flash::SIZE as u32);
+
+    fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn mount(user: &mut User) -> Option<&mut Mounted> {
+        poll(user.mount())?.ok()
+    }
+
+    #[inline(never)]
+    pub(crate) fn append(ring: &mut Mounted) -> bool {
+        matches!(poll(ring.append(3, 1_763_700_000_000, &BODY)), Some(Ok(_)))
+    }
+
+    #[inline(never)]
+    pub(crate) fn read(ring: &mut Mounted, block: &mut [u8]) -> bool {
+        let from = ring.start();
+        matches!(poll(ring.read(from, block)), Some(Ok(Some(_))))
+    }
+
+    #[inline(never)]
+    pub(crate) fn trim(ring: &mut Mounted) -> bool {
+        let before = ring.start() + 1;
+        matches!(poll(ring.trim(before)), Some(Ok(())))
+    }
+}
+
+#[cfg(not(any(feature = "blocking", feature = "async")))]
 mod calls {
     use super::{BODY, Flash};
     use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
 
     pub(crate) type User = Flash;
 
-    pub(crate) fn new(flash: Flash) -> User {
-        flash
-    }
+    pub(crate) const NEW: User = Flash::ERASED;
 
     #[inline(never)]
     pub(crate) fn mount(user: &mut User) -> Option<&mut User> {

@@ -19,7 +19,7 @@ const NO_EPOCH: u32 = u32::MAX;
 /// The newest page.
 #[derive(Debug)]
 struct Head {
-    chunk: ChunkHeader,
+    epoch: u32,
     page: u32,
     /// Where the next batch goes.
     pos: u32,
@@ -27,24 +27,25 @@ struct Head {
 
 /// A log on a range of NOR flash.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Ring<F: NorFlash> {
-    pages: Pages<F>,
-    /// Of a log without a page: the last page, full, so that the first is opened next.
-    head: Head,
-    tail: u32,
-    tail_base: u64,
     end: u64,
+    /// Where the page of the walk ends in the log, `u64::MAX` if it is the newest.
+    limit: u64,
     trimmed: u64,
-    /// The trim that a mark on flash holds.
-    marked: u64,
-    dropped: u64,
     /// A read from this offset on goes on where the walk is. `u64::MAX`: it is elsewhere.
     read_on: u64,
-    /// Where the page of that walk ends in the log, `u64::MAX` if it is the newest.
-    limit: u64,
+    /// The trim that a mark on flash holds.
+    marked: u64,
+    tail: u32,
     /// Where a batch begins of which it is not known whether flash has it. 0, where no batch can
     /// begin: there is none.
     doubt: u32,
+    tail_base: u64,
+    /// Of a log without a page: the last page, full, so that the first is opened next.
+    head: Head,
+    pages: Pages<F>,
+    dropped: u64,
 }
 
 /// A place for a ring, in which it is mounted: [`Ring::mount`] needs room for two on the stack.
@@ -186,27 +187,25 @@ impl<F: NorFlash> Ring<F> {
     }
 
     const fn empty(flash: F, range: Range<u32>) -> Self {
-        let pages = Pages::new(flash, range);
-        let head = Head { chunk: pages.chunk, page: 0, pos: 0 };
         Self {
-            pages,
-            head,
-            tail: 0,
-            tail_base: 0,
             end: 0,
             trimmed: 0,
             marked: 0,
+            tail_base: 0,
             dropped: 0,
             read_on: u64::MAX,
             limit: 0,
+            tail: 0,
             doubt: 0,
+            head: Head { epoch: NO_EPOCH, page: 0, pos: 0 },
+            pages: Pages::new(flash, range),
         }
     }
 
     /// Makes it a ring without a log.
     fn forget(&mut self) {
         let Range { start, end } = self.pages.range;
-        self.head.chunk.epoch = NO_EPOCH;
+        self.head.epoch = NO_EPOCH;
         self.head.page = end.wrapping_sub(Pages::<F>::SIZE);
         self.head.pos = end;
         self.tail = start;
@@ -234,26 +233,26 @@ impl<F: NorFlash> Ring<F> {
         let mut page = self.pages.range.start;
         while page != self.pages.range.end {
             let version = self.pages.enter(page).await?;
-            let newest = self.head.chunk.epoch;
+            let newest = self.head.epoch;
             match version {
                 0 => {}
                 FORMAT_VERSION if newest != NO_EPOCH && self.pages.chunk.epoch < newest => {}
                 FORMAT_VERSION => {
-                    self.head = Head { chunk: self.pages.chunk, page, pos: page };
+                    self.head = Head { epoch: self.pages.chunk.epoch, page, pos: page };
+                    self.end = self.pages.chunk.base_offset;
                 }
                 found => return Ok(found),
             }
             page += Pages::<F>::SIZE;
         }
-        Ok(if self.head.chunk.epoch == NO_EPOCH { 0 } else { FORMAT_VERSION })
+        Ok(if self.head.epoch == NO_EPOCH { 0 } else { FORMAT_VERSION })
     }
 
     /// Takes up the log from its newest page.
     #[inline(never)]
     async fn take_up(&mut self) -> Result<(), F::Error> {
         let newest = self.head.page;
-        let epoch = self.head.chunk.epoch;
-        self.end = self.head.chunk.base_offset;
+        let epoch = self.head.epoch;
         let used = self.scan(newest, 0).await?;
         let next = self.pages.after(newest);
         let before = self.pages.before(newest);
@@ -267,10 +266,10 @@ impl<F: NorFlash> Ring<F> {
                 return Ok(());
             }
             if self.pages.enter(before).await? > 0 && self.pages.chunk.epoch == epoch - 1 {
-                self.head = Head { chunk: self.pages.chunk, page: before, pos: 0 };
+                self.head = Head { epoch: epoch - 1, page: before, pos: 0 };
                 pos = u32::MAX;
             }
-        } else if self.pages.enter(next).await? == 0 && !self.pages.is_blank(next).await? {
+        } else if self.pages.is_begun(next).await? {
             // It was begun after the newest, and may have a header next time.
             pos = u32::MAX;
         }
@@ -329,11 +328,7 @@ impl<F: NorFlash> Ring<F> {
         loop {
             next = self.pages.after(next);
             let version = self.pages.enter(next).await?;
-            if next == self.head.page {
-                self.pages.chunk = self.head.chunk;
-                return Ok(next);
-            }
-            if version > 0 {
+            if version > 0 || next == self.head.page {
                 return Ok(next);
             }
         }
@@ -454,9 +449,14 @@ impl<F: NorFlash> Ring<F> {
         batch.starts_commit = true;
         (batch.offset, batch.body_len, batch.body_crc) = (self.end, body.len() as u32, crc);
         let counts = batch.count > 0;
-        let staged = self.pages.stage(&self.head.chunk, body);
         let at = self.head.pos;
-        if staged.1 + spare > self.head.page + Pages::<F>::SIZE - at {
+        if self.pages.chunk.epoch != self.head.epoch {
+            self.read_on = u64::MAX;
+            self.pages.enter(self.head.page).await?;
+        }
+        let staged = self.pages.stage(body);
+        let room = self.head.page + Pages::<F>::SIZE - at;
+        if staged.1 + spare > room || self.pages.chunk.epoch != self.head.epoch {
             return Ok(false);
         }
         // Moved before the writes: what fails halfway is never programmed again.
@@ -482,7 +482,7 @@ impl<F: NorFlash> Ring<F> {
         let body = &body[..len];
         let batch = &mut self.pages.batch;
         (batch.kind, batch.count, batch.partition) = (BatchKind::Trim, 0, 0);
-        batch.time_ms = self.head.chunk.base_time_ms;
+        batch.time_ms = self.pages.chunk.base_time_ms;
         let is_written = self.program(crc32c(body), body, spare).await?;
         if is_written {
             self.marked = self.trimmed;
@@ -500,7 +500,7 @@ impl<F: NorFlash> Ring<F> {
             self.head.pos = self.head.page + Pages::<F>::SIZE;
             return Ok(());
         }
-        self.turn(self.head.chunk.base_time_ms, false).await
+        self.turn(self.pages.chunk.base_time_ms, false).await
     }
 
     /// Opens the page after the newest, over the oldest where the ring is full; unless that holds
@@ -508,7 +508,7 @@ impl<F: NorFlash> Ring<F> {
     async fn turn(&mut self, time_ms: i64, may_drop: bool) -> Result<(), F::Error> {
         let page = self.pages.after(self.head.page);
         let mut tail = (self.tail, self.tail_base);
-        if page == self.tail && self.head.chunk.epoch != NO_EPOCH {
+        if page == self.tail && self.head.epoch != NO_EPOCH {
             tail.0 = self.enter_behind(page).await?;
             tail.1 = self.pages.chunk.base_offset;
             if tail.1 > self.trimmed && !may_drop {
@@ -535,10 +535,10 @@ impl<F: NorFlash> Ring<F> {
         self.read_on = u64::MAX;
         let chunk = &mut self.pages.chunk;
         (chunk.base_offset, chunk.base_time_ms) = (self.end, time_ms);
-        chunk.epoch = self.head.chunk.epoch.wrapping_add(1);
+        chunk.epoch = self.head.epoch.wrapping_add(1);
         self.pages.open(page).await?;
         let pos = page + ChunkHeader::LEN as u32;
-        self.head = Head { chunk: self.pages.chunk, page, pos };
+        self.head = Head { epoch: self.pages.chunk.epoch, page, pos };
         Ok(())
     }
 }

@@ -1,11 +1,12 @@
 //! Pages of a range of flash: aligned reads, their headers, and what stands in them. A place is an
 //! address in the flash.
 
+use core::hint::black_box;
 use core::ops::Range;
 
 use super::{NorFlash, flavour};
 use crate::MAX_WRITE_SIZE;
-use crate::batch::{BatchHeader, is_marker};
+use crate::batch::BatchHeader;
 use crate::chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
 use crate::crc::Crc32c;
 
@@ -14,11 +15,11 @@ const PAD: u8 = 0x5A;
 /// What erased flash reads as.
 const ERASED: u8 = 0xFF;
 /// The longest header of a batch in a page, which has no count.
-const HEADER_MAX: usize = 1 + 3 + 3 + 10 + 10 + 2 + 4;
+const HEADER_MAX: u32 = 1 + 3 + 3 + 10 + 10 + 2 + 4;
 /// Bytes of flash read at once, and of the first write of a batch: a header from any place of a
 /// flash word on, and the word that it ends in.
 const WINDOW: usize = 64;
-const _: () = assert!(MAX_WRITE_SIZE - 1 + HEADER_MAX <= WINDOW);
+const _: () = assert!(MAX_WRITE_SIZE - 1 + HEADER_MAX as usize <= WINDOW);
 const _: () = assert!(WINDOW.is_multiple_of(MAX_WRITE_SIZE));
 /// Where the window is while it holds nothing of the flash.
 const NOWHERE: u32 = u32::MAX - WINDOW as u32;
@@ -26,26 +27,28 @@ const NOWHERE: u32 = u32::MAX - WINDOW as u32;
 const PAGE_MIN: usize = 4 * WINDOW;
 
 /// A range of flash seen as pages, and a walk through the batches of one of them. A ring has one
-/// walk for all that it does: on a small stack every copy counts.
+/// walk for all that it does: on a small stack every copy counts. What is near the start takes
+/// shorter instructions on the smallest processors, hence the order.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Pages<F> {
-    pub(super) flash: F,
-    /// From the first page to the end of the last.
-    pub(super) range: Range<u32>,
-    /// What stands at `window_at`.
-    window: [u8; WINDOW],
-    window_at: u32,
     /// The header of the page that the walk is in.
     pub(super) chunk: ChunkHeader,
+    /// The batch that it came to, or that is to be written.
+    pub(super) batch: BatchHeader,
+    body_at: u32,
     /// Where the walk goes on.
     pub(super) at: u32,
     /// Where it ends.
     pub(super) end: u32,
     /// Behind the last byte that it met and that is not erased.
     pub(super) used: u32,
-    /// The batch that it came to, or that is to be written.
-    pub(super) batch: BatchHeader,
-    body_at: u32,
+    /// From the first page to the end of the last.
+    pub(super) range: Range<u32>,
+    window_at: u32,
+    pub(super) flash: F,
+    /// What stands at `window_at`.
+    window: [u8; WINDOW],
 }
 
 #[flavour]
@@ -104,18 +107,26 @@ impl<F: NorFlash> Pages<F> {
 
     /// Makes the first write of the batch, so that the batch ends with a flash word. Returns its
     /// length and that of the whole batch.
-    pub(super) fn stage(&mut self, chunk: &ChunkHeader, body: &[u8]) -> (u32, u32) {
+    pub(super) fn stage(&mut self, body: &[u8]) -> (u32, u32) {
         self.window_at = NOWHERE;
-        let header_len = self.batch.encode(chunk, &mut self.window);
-        let len = (header_len + body.len()).next_multiple_of(F::WRITE_SIZE);
-        let pad = len - header_len - body.len();
-        let first_len = (pad + header_len).next_multiple_of(F::WRITE_SIZE);
-        self.window[..pad].fill(PAD);
-        self.batch.encode(chunk, &mut self.window[pad..]);
-        for (out, byte) in self.window[pad + header_len..first_len].iter_mut().zip(body) {
-            *out = *byte;
+        let mut pad = 0;
+        loop {
+            // Once to learn how long the header is, and once more where it belongs.
+            let header_end = pad + self.batch.encode(&self.chunk, &mut self.window[pad..]);
+            let len = (header_end + body.len()).next_multiple_of(F::WRITE_SIZE);
+            if len == header_end + body.len() {
+                let first_len = header_end.next_multiple_of(F::WRITE_SIZE);
+                for (out, byte) in self.window[header_end..].iter_mut().zip(body) {
+                    *out = *byte;
+                }
+                return (first_len as u32, len as u32);
+            }
+            pad = len - header_end - body.len();
+            for byte in self.window.iter_mut().take(pad) {
+                // A program that has no other use for memset is spared it.
+                *byte = black_box(PAD);
+            }
         }
-        (first_len as u32, len as u32)
     }
 
     /// Programs what was staged, and the rest of its body.
@@ -133,15 +144,23 @@ impl<F: NorFlash> Pages<F> {
         Ok(())
     }
 
-    /// At least `len` bytes that stand at a place of the range, or all to its end.
-    async fn bytes(&mut self, at: u32, len: usize) -> Result<&[u8], F::Error> {
-        if at < self.window_at || at + len as u32 > self.window_at + WINDOW as u32 {
+    /// Brings what stands at a place into the window: `len` bytes, or all to the range's end.
+    /// Returns what the window holds from there on.
+    #[inline(never)]
+    async fn bytes(&mut self, at: u32, len: u32) -> Result<&[u8], F::Error> {
+        let end = (at + len).min(self.range.end);
+        if at < self.window_at || end > self.window_at + WINDOW as u32 {
             self.window_at = NOWHERE;
             let from = (at - at % F::READ_SIZE as u32).min(self.range.end - WINDOW as u32);
             self.flash.read(from, &mut self.window).await?;
             self.window_at = from;
         }
-        Ok(&self.window[(at - self.window_at) as usize..])
+        Ok(self.window.get((at - self.window_at) as usize..).unwrap_or_default())
+    }
+
+    /// One byte.
+    async fn byte(&mut self, at: u32) -> Result<u8, F::Error> {
+        Ok(self.bytes(at, 1).await?.first().copied().unwrap_or(ERASED))
     }
 
     /// Goes to the start of a page. Returns the format version of its header, 0 if it has none.
@@ -149,7 +168,7 @@ impl<F: NorFlash> Pages<F> {
         self.at = page + ChunkHeader::LEN as u32;
         self.end = page + Self::SIZE;
         self.used = self.at;
-        let bytes = self.bytes(page, ChunkHeader::LEN).await?;
+        let bytes = self.bytes(page, ChunkHeader::LEN as u32).await?;
         Ok(match bytes.first_chunk().map(ChunkHeader::decode) {
             Some(Ok(chunk)) if chunk.kind == ChunkKind::Page => {
                 self.chunk = chunk;
@@ -160,10 +179,13 @@ impl<F: NorFlash> Pages<F> {
         })
     }
 
-    /// Whether the place of a page's header is erased.
-    pub(super) async fn is_blank(&mut self, page: u32) -> Result<bool, F::Error> {
-        let bytes = self.bytes(page, ChunkHeader::LEN).await?;
-        Ok(bytes.iter().take(ChunkHeader::LEN).all(|byte| *byte == ERASED))
+    /// Whether anything but a header stands where the header of a page belongs.
+    pub(super) async fn is_begun(&mut self, page: u32) -> Result<bool, F::Error> {
+        if self.enter(page).await? > 0 {
+            return Ok(false);
+        }
+        (self.at, self.used, self.end) = (page, page, self.at);
+        Ok(self.next().await? || self.used > page)
     }
 
     /// Walks on behind the next batch with a header that can be trusted. Fill, erased bytes and
@@ -171,23 +193,20 @@ impl<F: NorFlash> Pages<F> {
     pub(super) async fn next(&mut self) -> Result<bool, F::Error> {
         while self.at < self.end {
             let at = self.at;
-            let first = self.bytes(at, 1).await?[0];
-            if is_marker(first) {
-                self.bytes(at, HEADER_MAX).await?;
-                let from = (at - self.window_at) as usize;
-                let bytes = &self.window[from..WINDOW.min(from + (self.end - at) as usize)];
-                if let Some(len) = self.batch.parse_into(bytes, &self.chunk) {
-                    self.body_at = at + len as u32;
-                    if self.batch.body_len <= self.end - self.body_at {
-                        self.at = self.body_at + self.batch.body_len;
-                        self.used = self.used.max(self.at);
-                        return Ok(true);
-                    }
-                }
+            self.bytes(at, HEADER_MAX).await?;
+            let bytes = self.window.get((at - self.window_at) as usize..).unwrap_or_default();
+            let len = self.batch.parse_into(bytes, &self.chunk).unwrap_or(0) as u32;
+            self.body_at = at + len;
+            self.at = self.body_at + self.batch.body_len;
+            let is_batch = len > 0 && self.at <= self.end;
+            if !is_batch {
+                self.at = at + 1;
             }
-            self.at = at + 1;
-            if first != ERASED {
+            if is_batch || bytes.first() != Some(&ERASED) {
                 self.used = self.used.max(self.at);
+            }
+            if is_batch {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -202,7 +221,7 @@ impl<F: NorFlash> Pages<F> {
         let mut out = out.iter_mut();
         let mut at = self.body_at;
         while at < self.at {
-            let byte = self.bytes(at, 1).await?[0];
+            let byte = self.byte(at).await?;
             crc.add(byte);
             if let Some(out) = out.next() {
                 *out = byte;
