@@ -8,7 +8,13 @@ mod ring;
 mod varint;
 
 #[cfg(feature = "std")]
+mod commit;
+#[cfg(feature = "std")]
+mod compact;
+#[cfg(feature = "std")]
 mod error;
+#[cfg(feature = "std")]
+mod file;
 #[cfg(feature = "std")]
 mod journal;
 #[cfg(feature = "std")]
@@ -18,13 +24,19 @@ mod record;
 #[cfg(feature = "std")]
 mod recover;
 #[cfg(feature = "std")]
+mod repair;
+#[cfg(feature = "std")]
 mod retention;
+#[cfg(feature = "std")]
+mod rewrite;
 #[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
 mod stats;
 #[cfg(feature = "std")]
 mod storage;
+#[cfg(feature = "std")]
+mod summary;
 #[cfg(feature = "std")]
 mod verify;
 #[cfg(feature = "std")]
@@ -39,7 +51,11 @@ pub use ring::{
 };
 
 #[cfg(feature = "std")]
-pub use error::{AppendError, Damage, JournalError, ReadError, Why};
+pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};
+#[cfg(feature = "std")]
+pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
+#[cfg(feature = "std")]
+pub use file::DirFile;
 #[cfg(feature = "std")]
 pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]
@@ -49,10 +65,12 @@ pub use record::{Record, Records};
 #[cfg(feature = "std")]
 pub use recover::{Recovery, SetAside, TornTail};
 #[cfg(feature = "std")]
-pub use retention::Dropped;
+pub use repair::{RepairReport, Repaired, repair, repair_storage};
+#[cfg(feature = "std")]
+pub use retention::{DropCause, Dropped, WhenFull};
 #[cfg(feature = "std")]
 pub use stats::{CommitStats, Counters};
 #[cfg(feature = "std")]
 pub use storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
 #[cfg(feature = "std")]
-pub use verify::{Report, SegmentInfo, verify, verify_storage};
+pub use verify::{Report, SegmentInfo, survey, survey_storage, verify, verify_storage};

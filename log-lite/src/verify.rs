@@ -5,11 +5,12 @@ use std::io;
 use std::path::Path;
 
 use crate::chunk::ChunkError;
-use crate::error::{Damage, ReadError, Why};
+use crate::error::{Damage, Lost, ReadError, Why};
 use crate::record::Records;
 use crate::recover::{TornTail, last_byte};
-use crate::segment;
+use crate::segment::{self, Head};
 use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
+use crate::summary::Summary;
 use crate::walk::{Located, Met, Walk};
 
 /// Bytes between two calls of a progress function.
@@ -20,8 +21,11 @@ const PROGRESS_STEP: u64 = 1 << 20;
 pub struct SegmentInfo {
     /// Offset of its first record, which is its name.
     pub base: u64,
-    /// The offset after its last whole record.
+    /// The offset after its last whole record; of a whole compacted segment, after the last offset
+    /// that it covers.
     pub end: u64,
+    /// Whether it was written anew by compaction or repair, and offsets may be left out.
+    pub compacted: bool,
     /// Bytes of the file.
     pub bytes: u64,
     /// The part of `bytes` that is head and batches; the rest is zero fill.
@@ -41,8 +45,10 @@ pub struct SegmentInfo {
 pub struct Report {
     /// All segments, oldest first.
     pub segments: Vec<SegmentInfo>,
-    /// What cannot be read.
+    /// What cannot be read. Where no offset is lost, a spare copy is damaged.
     pub damage: Vec<Damage>,
+    /// What was damaged once and is recorded as lost.
+    pub lost: Vec<Lost>,
     /// Bytes behind the last whole batch: of a commit that was cut, or that a running writer is
     /// just making. The next opening clears the former.
     pub torn_tail: Option<TornTail>,
@@ -64,6 +70,26 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
     verify_storage(&DirStorage::for_reading(dir), progress)
 }
 
+/// What the log in a directory holds, as [`verify`] says it, but without a look at the records of
+/// sealed segments that have a summary: quick, and blind to damage there.
+///
+/// # Errors
+/// As [`verify`].
+pub fn survey(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ReadError> {
+    survey_storage(&DirStorage::for_reading(dir), progress)
+}
+
+/// As [`survey`], wherever the segments are.
+///
+/// # Errors
+/// As [`verify`].
+pub fn survey_storage<S: Storage>(
+    storage: &S,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, ReadError> {
+    report(storage, true, progress)
+}
+
 /// As [`verify`], wherever the segments are.
 ///
 /// # Errors
@@ -72,15 +98,30 @@ pub fn verify_storage<S: Storage>(
     storage: &S,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, ReadError> {
-    let failed = |action, segment| move |source| ReadError::Io { action, segment, source };
+    report(storage, false, progress)
+}
+
+fn report<S: Storage>(
+    storage: &S,
+    believe_summaries: bool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Report, ReadError> {
+    let failed =
+        |action, segment| move |source| ReadError::Io { action, segment, byte: None, source };
     let mut listed = storage.list().map_err(failed("list", None))?;
     listed.sort_by_key(|segment| segment.base);
     let total = listed.iter().map(|segment| segment.bytes).sum();
     let mut report = Report::default();
     let mut done = 0;
+    let mut covered = 0;
     for (at, segment) in listed.iter().enumerate() {
         let base = segment.base;
         progress(done, total);
+        if base < covered {
+            // Merged into one before it, and about to be removed.
+            done += segment.bytes;
+            continue;
+        }
         match storage.open(base, false) {
             Ok(file) => {
                 let next = listed.get(at + 1).map(|next| next.base);
@@ -89,11 +130,20 @@ pub fn verify_storage<S: Storage>(
                     return Err(ReadError::Version { segment: base, found });
                 }
                 let mut tell = |bytes| progress(done + bytes, total);
-                let walk = head.ok().map(Walk::new);
-                check_segment(&file, walk, *segment, next, &mut report, &mut tell)
-                    .map_err(failed("read", Some(base)))?;
+                let head = head.ok();
+                covered = head.and_then(|head| head.extent).map_or(0, |extent| extent.end);
+                let known = head
+                    .zip(next)
+                    .filter(|_| believe_summaries)
+                    .and_then(|(head, next)| from_summary(storage, &file, &head, *segment, next));
+                if let Some(info) = known {
+                    report.segments.push(info);
+                } else {
+                    check_segment(&file, head, *segment, next, &mut report, &mut tell)
+                        .map_err(failed("read", Some(base)))?;
+                }
             }
-            // Retention deleted it meanwhile.
+            // Retention deleted it meanwhile, or compaction merged it into another.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open", Some(base))(error)),
         }
@@ -103,17 +153,39 @@ pub fn verify_storage<S: Storage>(
     Ok(report)
 }
 
+/// What its summary says of a segment that is whole up to the next.
+fn from_summary<S: Storage>(
+    storage: &S,
+    file: &S::File,
+    head: &Head,
+    segment: SegmentEntry,
+    next: u64,
+) -> Option<SegmentInfo> {
+    let summary = Summary::load(storage, file, &head.chunk)?;
+    (summary.end >= next && head.bad_copy.is_none()).then_some(SegmentInfo {
+        base: segment.base,
+        end: summary.end,
+        compacted: head.extent.is_some(),
+        bytes: segment.bytes,
+        used: summary.used,
+        batches: summary.batches,
+        payload: summary.payload,
+        times_ms: Some(summary.times_ms),
+        partitions: summary.partitions?,
+    })
+}
+
 /// Reads one segment. `next`: the base of the one behind it; the newest has none.
 fn check_segment<F: SegmentFile>(
     file: &F,
-    walk: Option<Walk>,
+    head: Option<Head>,
     segment: SegmentEntry,
     next: Option<u64>,
     report: &mut Report,
     tell: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
     let base = segment.base;
-    let Some(mut walk) = walk else {
+    let Some(head) = head else {
         let bytes = last_byte(file, 0)?;
         match next {
             Some(end) => {
@@ -124,9 +196,15 @@ fn check_segment<F: SegmentFile>(
         }
         return Ok(());
     };
+    if let Some(byte) = head.bad_copy {
+        let why = Why::SegmentHeader;
+        report.damage.push(Damage { segment: base, byte, first: base, end: base, why });
+    }
+    let mut walk = Walk::new(&head);
     let mut info = SegmentInfo {
         base,
         end: base,
+        compacted: head.extent.is_some(),
         bytes: segment.bytes,
         used: walk.pos(),
         batches: 0,
@@ -141,6 +219,7 @@ fn check_segment<F: SegmentFile>(
         match walk.next(file, &|_| true, search)? {
             Met::Batch(batch) => info.count(&batch, walk.body(file, &batch)?),
             Met::Hole(damage) => report.damage.push(damage),
+            Met::Lost(lost) => report.lost.push(lost),
             Met::End { at, why } => break (at, why),
         }
         if walk.pos() >= told + PROGRESS_STEP {
@@ -149,7 +228,14 @@ fn check_segment<F: SegmentFile>(
         }
     };
     (info.end, info.used) = (walk.expected(), at);
-    match next {
+    match next.or(walk.covers_to()) {
+        // Of a compacted segment all may be there but the end mark.
+        Some(_) if walk.is_complete() => {
+            if let Some(why) = why {
+                let (first, end) = (info.end, info.end);
+                report.damage.push(Damage { segment: base, byte: at, first, end, why });
+            }
+        }
         Some(end) if end > info.end => {
             let (first, why) = (info.end, why.unwrap_or(Why::Missing));
             report.damage.push(Damage { segment: base, byte: at, first, end, why });
@@ -169,9 +255,9 @@ fn check_segment<F: SegmentFile>(
 impl SegmentInfo {
     fn count(&mut self, batch: &Located, body: &[u8]) {
         self.batches += 1;
-        *self.partitions.entry(batch.header.partition).or_default() +=
-            u64::from(batch.header.count);
+        let records = self.partitions.entry(batch.header.partition).or_default();
         for record in Records::new(batch.header, body) {
+            *records += 1;
             self.payload += (record.key.len() + record.value.len()) as u64;
             let (first, last) = self.times_ms.unwrap_or((record.time_ms, record.time_ms));
             self.times_ms = Some((first.min(record.time_ms), last.max(record.time_ms)));

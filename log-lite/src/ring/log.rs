@@ -2,10 +2,10 @@
 
 use core::ops::Range;
 
-use super::pages::Pages;
+use super::pages::{Pages, VERSION};
 use super::{NorFlash, flavour};
 use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
-use crate::chunk::{ChunkHeader, FORMAT_VERSION};
+use crate::chunk::ChunkHeader;
 use crate::crc::crc32c;
 use crate::ring::{RingError, RingRecord, TRIM_MARK_EVERY};
 use crate::varint;
@@ -220,7 +220,7 @@ impl<F: NorFlash> Ring<F> {
         }
         match self.find_newest().await {
             Ok(0) => Ok(()),
-            Ok(FORMAT_VERSION) => self.take_up().await.map_err(RingError::Flash),
+            Ok(VERSION) => self.take_up().await.map_err(RingError::Flash),
             Ok(found) => Err(RingError::Version(found)),
             Err(error) => Err(RingError::Flash(error)),
         }
@@ -236,8 +236,8 @@ impl<F: NorFlash> Ring<F> {
             let newest = self.head.epoch;
             match version {
                 0 => {}
-                FORMAT_VERSION if newest != NO_EPOCH && self.pages.chunk.epoch < newest => {}
-                FORMAT_VERSION => {
+                VERSION if newest != NO_EPOCH && self.pages.chunk.epoch < newest => {}
+                VERSION => {
                     self.head = Head { epoch: self.pages.chunk.epoch, page, pos: page };
                     self.end = self.pages.chunk.base_offset;
                 }
@@ -245,7 +245,7 @@ impl<F: NorFlash> Ring<F> {
             }
             page += Pages::<F>::SIZE;
         }
-        Ok(if self.head.epoch == NO_EPOCH { 0 } else { FORMAT_VERSION })
+        Ok(if self.head.epoch == NO_EPOCH { 0 } else { VERSION })
     }
 
     /// Takes up the log from its newest page.
@@ -294,7 +294,7 @@ impl<F: NorFlash> Ring<F> {
     #[inline(never)]
     async fn scan(&mut self, page: u32, from: u32) -> Result<u32, F::Error> {
         self.read_on = u64::MAX;
-        if self.pages.enter(page).await? == FORMAT_VERSION {
+        if self.pages.enter(page).await? == VERSION {
             self.pages.at = self.pages.at.max(from);
             while self.pages.next().await? {
                 let mut body = [0; varint::MAX_LEN];

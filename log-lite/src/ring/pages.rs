@@ -7,7 +7,7 @@ use core::ops::Range;
 use super::{NorFlash, flavour};
 use crate::MAX_WRITE_SIZE;
 use crate::batch::BatchHeader;
-use crate::chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
+use crate::chunk::{ChunkError, ChunkHeader, ChunkKind};
 use crate::crc::Crc32c;
 
 /// Fills up to the flash's write size before a batch; see FORMAT.md.
@@ -23,6 +23,8 @@ const _: () = assert!(MAX_WRITE_SIZE - 1 + HEADER_MAX as usize <= WINDOW);
 const _: () = assert!(WINDOW.is_multiple_of(MAX_WRITE_SIZE));
 /// Where the window is while it holds nothing of the flash.
 const NOWHERE: u32 = u32::MAX - WINDOW as u32;
+/// The version of the format that brought pages, and the last that changed them.
+pub(super) const VERSION: u8 = 1;
 /// Pages may be as small as this.
 const PAGE_MIN: usize = 4 * WINDOW;
 
@@ -172,7 +174,7 @@ impl<F: NorFlash> Pages<F> {
         Ok(match bytes.first_chunk().map(ChunkHeader::decode) {
             Some(Ok(chunk)) if chunk.kind == ChunkKind::Page => {
                 self.chunk = chunk;
-                FORMAT_VERSION
+                VERSION
             }
             Some(Err(ChunkError::Version(found))) => found,
             _ => 0,

@@ -1,16 +1,24 @@
 //! The crate from outside.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod cold;
+mod compact;
+mod compact_live;
 mod crash;
 mod damage;
 mod faults;
 mod frozen;
 mod journal;
+mod model;
 mod nor;
+mod repair;
+mod retention;
 mod ring;
 mod ring_async;
 mod ring_cuts;
 mod sim;
+mod summary;
+mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
 #[derive(Clone, Debug)]
