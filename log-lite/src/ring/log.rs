@@ -26,6 +26,55 @@ struct Head {
 }
 
 /// A log on a range of NOR flash.
+///
+/// ```
+/// use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+/// use log_lite::Ring;
+///
+/// /// Four pages of flash, in memory.
+/// struct Chip([u8; 4096]);
+///
+/// impl ErrorType for Chip {
+///     type Error = core::convert::Infallible;
+/// }
+///
+/// impl ReadNorFlash for Chip {
+///     const READ_SIZE: usize = 1;
+///     fn read(&mut self, at: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+///         bytes.copy_from_slice(&self.0[at as usize..][..bytes.len()]);
+///         Ok(())
+///     }
+///     fn capacity(&self) -> usize {
+///         self.0.len()
+///     }
+/// }
+///
+/// impl NorFlash for Chip {
+///     const WRITE_SIZE: usize = 4;
+///     const ERASE_SIZE: usize = 1024;
+///     fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+///         self.0[from as usize..to as usize].fill(0xFF);
+///         Ok(())
+///     }
+///     fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+///         self.0[at as usize..].iter_mut().zip(bytes).for_each(|(cell, byte)| *cell &= byte);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut ring = Ring::mount(Chip([0xFF; 4096]), 0..4096)?;
+/// let offset = ring.append(3, 1_763_700_000_000, b"21.5")?;
+///
+/// // After a reset:
+/// let mut ring = Ring::mount(ring.release(), 0..4096)?;
+/// let mut block = [0; 64];
+/// let record = ring.read(ring.start(), &mut block)?.expect("one record");
+/// assert_eq!((record.offset, record.partition), (offset, 3));
+/// assert_eq!(&block[4..record.len], b"21.5"); // behind its checksum
+/// ring.trim(offset + 1)?;
+/// assert_eq!(ring.start(), ring.end());
+/// # Ok::<(), log_lite::RingError<core::convert::Infallible>>(())
+/// ```
 #[derive(Debug)]
 #[repr(C)]
 pub struct Ring<F: NorFlash> {

@@ -3,7 +3,8 @@
 //! Every page is a chunk. The newest has the highest epoch; appending goes on behind its last
 //! byte that is not erased. Nothing is programmed twice between erases, a page is only erased to
 //! be programmed next, and the ring wears all pages alike. What is acknowledged is remembered by
-//! trim marks among the batches; one is written at the latest when a page is full.
+//! trim marks among the batches; one is written at the latest when a page is full. FORMAT.md has the
+//! bytes, and what is made of those that a power cut has left.
 //!
 //! The ring is written once, as async code. `blocking` is the same with every `async` and `await`
 //! taken out, so neither pays for the other: see docs/decisions/0011.
