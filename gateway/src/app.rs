@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value as Json, json};
@@ -90,6 +90,7 @@ impl App {
 
         let queries = house.queries(&stop, &mut rooms)?;
         let routes = house.forwarders(&stop, &mut rooms)?;
+        house.journal.readers_are_known();
         let view = mqtt.view();
         let mqtt_status: Ask = Arc::new(move || json!(view.status()));
         let listen = house.config.http.listen;
@@ -176,6 +177,8 @@ impl House {
         let options = JournalOptions {
             segment_size: config.log.segment_bytes,
             max_size: Some(config.log.max_bytes),
+            max_age_ms: config.log.max_age.map(millis),
+            when_full: config.log.when_full,
             ..JournalOptions::default()
         };
         let (mut log, recovery) = log_lite::Journal::open_dir(&journal_dir, options)?;
@@ -185,6 +188,7 @@ impl House {
         // must not get the offsets of other records.
         log.advance_to(catalog.highest_position()?)?;
         let journal = Journal::on(log, &journal_dir);
+        journal.await_readers();
         let streams = Arc::new(Streams::new(&config, &catalog)?);
         streams
             .manifest()
@@ -293,6 +297,10 @@ fn taken(key: &str, address: SocketAddr, problem: &std::io::Error) -> Failure {
         _ => Code::Config,
     };
     Failure::new(code, format!("{key}: cannot listen on {address}: {problem}"))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn report(recovery: &Recovery) {

@@ -305,6 +305,11 @@ impl<S: Storage> Journal<S> {
         &self.counters
     }
 
+    /// As it was opened.
+    pub fn options(&self) -> &JournalOptions {
+        &self.options
+    }
+
     /// Where the segments are.
     pub fn storage(&self) -> &S {
         &self.storage

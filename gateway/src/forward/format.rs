@@ -169,6 +169,7 @@ fn cause(cause: GapCause) -> &'static str {
         GapCause::NodeOverflow => "nodeoverflow",
         GapCause::Damage => "damage",
         GapCause::Overload => "overload",
+        GapCause::Expired => "expired",
     }
 }
 

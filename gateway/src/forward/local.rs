@@ -25,6 +25,8 @@ pub(super) trait Local: Send {
     fn source(&self, from: u64) -> Self::Source;
     /// `route` needs what is at or above `position`.
     fn keep(&self, route: &str, position: u64);
+    /// Publishers wait for a reader to move on.
+    fn is_blocked(&self) -> bool;
     /// What was saved for `route`.
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError>;
     /// Saves marks; a mark that is lost costs work, no data.
@@ -63,6 +65,10 @@ impl Local for Gateway {
 
     fn keep(&self, route: &str, position: u64) {
         self.journal.keep(route, Some(position));
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.journal.is_blocked()
     }
 
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError> {

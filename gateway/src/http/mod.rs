@@ -59,8 +59,11 @@ pub struct Sources {
 
 impl Sources {
     /// Why the gateway is not ready; `None` when it is.
-    fn not_ready(&self) -> Option<&'static str> {
-        self.journal.durable().closed.then_some("the journal takes no more: see last_error")
+    fn not_ready(&self) -> Option<String> {
+        if self.journal.durable().closed {
+            return Some("the journal takes no more: see last_error".to_owned());
+        }
+        self.journal.blocked().borrow().as_ref().map(ToString::to_string)
     }
 }
 

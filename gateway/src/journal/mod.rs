@@ -5,6 +5,7 @@
 //! the batch grows while the disk works, no timer is involved. [`Journal::watch`] says what is
 //! durable. Readers ([`Reader`]) see durable records only, the newest from memory.
 
+mod blocked;
 mod committer;
 mod metrics;
 mod reader;
@@ -12,6 +13,7 @@ mod tail;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use headwater_shared::envelope::{Envelope, EnvelopeError};
 use tokio::sync::{Notify, watch};
 
+pub use blocked::Blocked;
 pub use log_lite::{Counters, JournalError, JournalOptions, Recovery};
 pub use metrics::register;
 pub use reader::{ReadError, Reader};
@@ -129,6 +132,10 @@ pub enum AppendError {
     /// More waits for the disk than may; only a publisher that did not [`Journal::admit`] sees it.
     #[error("{0} bytes wait for the disk; send again later")]
     Overload(usize),
+    /// The log is far beyond its size and may not delete what is not forwarded; only what was not
+    /// [admitted](Journal::admit) sees it.
+    #[error("the log is full until a route has caught up; send again later")]
+    Full,
 }
 
 /// Offsets and counters for metrics and the page.
@@ -148,6 +155,17 @@ pub struct JournalStats {
     pub dropped_past_keep: u64,
     /// Bytes of all segments.
     pub bytes: u64,
+    /// How often publishers had to wait for a reader.
+    pub blocks: u64,
+}
+
+/// How often records were read, by where they came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The newest, from memory.
+    pub memory: u64,
+    /// Older ones, from files.
+    pub disk: u64,
 }
 
 /// A handle; clones share the journal.
@@ -165,6 +183,9 @@ struct Shared {
     tail: Mutex<Tail>,
     stats: Mutex<JournalStats>,
     keep: Mutex<BTreeMap<String, u64>>,
+    blocked: watch::Sender<Option<Blocked>>,
+    reads_memory: AtomicU64,
+    reads_disk: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -178,6 +199,22 @@ struct Pending {
     closed: Option<&'static str>,
     /// Bytes that the committer holds at the moment.
     committing: usize,
+    fullness: Fullness,
+    /// The committer is to look at retention again.
+    look: bool,
+    /// Not all readers have said yet what they need, so nothing may be deleted.
+    readers_missing: bool,
+}
+
+/// What a log that blocks still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fullness {
+    #[default]
+    Room,
+    /// Publishers wait.
+    Full,
+    /// Nothing is taken but what follows from what is there.
+    Brim,
 }
 
 impl Pending {
@@ -218,6 +255,9 @@ impl Journal {
                 ..JournalStats::default()
             }),
             keep: Mutex::new(BTreeMap::new()),
+            blocked: watch::Sender::new(None),
+            reads_memory: AtomicU64::new(0),
+            reads_disk: AtomicU64::new(0),
             thread: Mutex::new(None),
         });
         let thread = committer::spawn(Arc::clone(&shared), log);
@@ -237,6 +277,9 @@ impl Journal {
         let size = record.envelope.size_max();
         if size + record.key.len() > RECORD_BYTES_MAX {
             return Err(AppendError::TooLarge(size));
+        }
+        if pending.fullness == Fullness::Brim && !blocked::is_derived(record.envelope) {
+            return Err(AppendError::Full);
         }
         let start = pending.bytes.len();
         if start + size > PENDING_BYTES_LIMIT {
@@ -266,19 +309,36 @@ impl Journal {
         Ok(ticket)
     }
 
-    /// Returns when publishers may send more: what waits for the disk is bounded.
+    /// Returns when publishers may send more: what waits for the disk is bounded, and a log that
+    /// blocks when it is full has room.
     pub async fn admit(&self) {
+        self.admitted(|pending| pending.fullness == Fullness::Room).await;
+    }
+
+    /// Returns when the gateway itself may write more: it waits for the disk, never for readers,
+    /// because it is one.
+    pub async fn admit_own(&self) {
+        self.admitted(|_| true).await;
+    }
+
+    async fn admitted(&self, may: impl Fn(&Pending) -> bool) {
         loop {
             let notified = self.shared.room.notified();
             {
                 let pending = lock(&self.shared.pending);
                 let waiting = pending.bytes.len() + pending.committing;
-                if waiting < PENDING_BYTES_MAX || pending.closed.is_some() {
+                if pending.closed.is_some() || (waiting < PENDING_BYTES_MAX && may(&pending)) {
                     return;
                 }
             }
             notified.await;
         }
+    }
+
+    /// Why publishers wait for a reader, now and whenever it changes; `None` where they do not.
+    /// A reader that keeps and has something to save does so soon, to let them go on.
+    pub fn blocked(&self) -> watch::Receiver<Option<Blocked>> {
+        self.shared.blocked.subscribe()
     }
 
     /// The offset of the first record, in the order of the log, whose time is at or after
@@ -328,14 +388,52 @@ impl Journal {
         Reader::new(Arc::clone(&self.shared), from)
     }
 
+    /// Publishers wait for a reader at the moment.
+    pub fn is_blocked(&self) -> bool {
+        self.shared.blocked.borrow().is_some()
+    }
+
     /// `name` still needs what is at or above `position`; `None` gives it up. Retention reports
-    /// what it has to delete in spite of that.
+    /// what it has to delete in spite of that, or blocks publishers rather than delete it.
     pub fn keep(&self, name: &str, position: Option<u64>) {
-        let mut keep = lock(&self.shared.keep);
-        match position {
-            Some(position) => keep.insert(name.to_owned(), position),
-            None => keep.remove(name),
+        let before = {
+            let mut keep = lock(&self.shared.keep);
+            match position {
+                Some(position) => keep.insert(name.to_owned(), position),
+                None => keep.remove(name),
+            }
         };
+        if before != position {
+            self.look(|pending| pending.fullness != Fullness::Room);
+        }
+    }
+
+    /// Until [`Journal::readers_are_known`], retention deletes nothing: at a start readers say one
+    /// after the other what they need.
+    pub fn await_readers(&self) {
+        lock(&self.shared.pending).readers_missing = true;
+    }
+
+    /// Whoever needs something has called [`Journal::keep`].
+    pub fn readers_are_known(&self) {
+        self.look(|pending| std::mem::take(&mut pending.readers_missing));
+    }
+
+    /// Wakes the committer to look at retention, if `needed`.
+    fn look(&self, needed: impl FnOnce(&mut Pending) -> bool) {
+        let mut pending = lock(&self.shared.pending);
+        if needed(&mut pending) {
+            pending.look = true;
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// How often records came from memory and from files.
+    pub fn reads(&self) -> Reads {
+        Reads {
+            memory: self.shared.reads_memory.load(Ordering::Relaxed),
+            disk: self.shared.reads_disk.load(Ordering::Relaxed),
+        }
     }
 
     /// Offsets and counters.

@@ -1,6 +1,7 @@
 //! A reader of durable records with a position of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -66,9 +67,14 @@ impl Reader {
         let records = match in_memory {
             Some(records) => {
                 self.disk = None;
+                self.count(&self.shared.reads_memory, &records);
                 records
             }
-            None => self.read_disk(bytes_max)?,
+            None => {
+                let records = self.read_disk(bytes_max)?;
+                self.count(&self.shared.reads_disk, &records);
+                records
+            }
         };
         if let Some(last) = records.last() {
             self.position = last.offset + 1;
@@ -83,6 +89,12 @@ impl Reader {
         match watch.wait_for(|durable| durable.end > position || durable.closed).await {
             Ok(durable) => durable.end > position,
             Err(_) => false,
+        }
+    }
+
+    fn count(&self, reads: &AtomicU64, records: &[Record]) {
+        if !records.is_empty() {
+            reads.fetch_add(1, Ordering::Relaxed);
         }
     }
 

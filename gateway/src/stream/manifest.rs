@@ -112,6 +112,7 @@ impl SavedStream {
             columns: BTreeMap::new(),
             lateness: std::time::Duration::ZERO,
             idle: std::time::Duration::ZERO,
+            log: None,
         })
     }
 }

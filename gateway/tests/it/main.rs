@@ -3,6 +3,7 @@
 mod acknowledged;
 mod cli;
 mod door;
+mod full;
 mod mqtt;
 mod mqtt_clients;
 mod peer;

@@ -179,6 +179,10 @@ impl Local for World {
         self.log().kept.insert(route.to_owned(), position);
     }
 
+    fn is_blocked(&self) -> bool {
+        false
+    }
+
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError> {
         Ok(self.log().marks.get(route).copied())
     }
