@@ -8,6 +8,10 @@ mod ring;
 mod varint;
 
 #[cfg(feature = "std")]
+mod commit;
+#[cfg(feature = "std")]
+mod compact;
+#[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
 mod journal;
@@ -20,11 +24,15 @@ mod recover;
 #[cfg(feature = "std")]
 mod retention;
 #[cfg(feature = "std")]
+mod rewrite;
+#[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
 mod stats;
 #[cfg(feature = "std")]
 mod storage;
+#[cfg(feature = "std")]
+mod summary;
 #[cfg(feature = "std")]
 mod verify;
 #[cfg(feature = "std")]
@@ -36,7 +44,9 @@ pub use crc::crc32c;
 pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 
 #[cfg(feature = "std")]
-pub use error::{AppendError, Damage, JournalError, ReadError, Why};
+pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};
+#[cfg(feature = "std")]
+pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
 #[cfg(feature = "std")]
 pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]

@@ -5,11 +5,15 @@ use std::path::Path;
 
 use crate::batch::BatchHeader;
 use crate::chunk::ChunkError;
-use crate::error::{Damage, ReadError, Why};
+use crate::error::{Damage, Lost, ReadError, Why};
 use crate::record::Records;
-use crate::segment;
+use crate::segment::{self, Head};
 use crate::storage::{DirStorage, SegmentEntry, Storage};
+use crate::summary::Summary;
 use crate::walk::{Located, Met, Walk};
+
+/// Offsets that a seek walks over rather than look for the place anew.
+const NEAR: u64 = 1024;
 
 /// The records of one batch that the reader asked for. Borrows the reader's buffer.
 #[derive(Clone, Debug)]
@@ -26,7 +30,8 @@ impl<'a> BatchView<'a> {
         self.header.partition
     }
 
-    /// Offset of the first record.
+    /// The offset that the batch was asked from: that of its first record, or one before it that
+    /// compaction removed.
     pub fn first(&self) -> u64 {
         self.from
     }
@@ -64,6 +69,7 @@ struct Open<F> {
 enum Look {
     Found(Located),
     Damaged(Damage),
+    Lost(Lost),
     /// The segment has nothing more.
     Done(Option<Why>),
     Skipped,
@@ -110,41 +116,67 @@ impl<S: Storage> Reader<S> {
 
     /// Goes to an offset, which need not be there yet.
     pub fn seek(&mut self, offset: u64) {
-        let ahead = self.open.as_ref().is_some_and(|open| open.walk.expected() <= offset);
-        if !ahead {
+        let expected = self.open.as_ref().map(|open| open.walk.expected());
+        let near = |expected| expected <= offset && offset - expected <= NEAR;
+        if !expected.is_some_and(near) {
             self.open = None;
         }
         self.position = offset;
     }
 
     /// Goes to the first record, in the order of the log, whose time is at or after `time_ms`, or
-    /// to the end; returns the offset. Whole segments are passed over by the time of their first
-    /// record, so among records far out of order some that qualify may lie before.
+    /// to the end; returns the offset. Times need not be in order. Of segments whose summary says
+    /// that all their records are earlier, nothing else is read.
     ///
     /// # Errors
     /// [`ReadError::Io`], [`ReadError::Version`]. Damage on the way is passed over.
     pub fn seek_time(&mut self, time_ms: i64, limit: u64) -> Result<u64, ReadError> {
         let segments = self.segments()?;
-        let (mut low, mut high) = (0, segments.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match self.base_time(segments[middle].base)? {
-                Some(base_time) if base_time >= time_ms => high = middle,
-                _ => low = middle + 1,
-            }
-        }
-        let from = segments.get(low.saturating_sub(1)).map_or(0, |segment| segment.base);
-        self.seek(from);
-        loop {
-            let found = match self.next(limit) {
-                Ok(Some(batch)) => batch.records().find(|record| record.time_ms >= time_ms),
-                Ok(None) => return Ok(self.position),
-                Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => None,
-                Err(error) => return Err(error),
+        self.seek(segments.first().map_or(0, |oldest| oldest.base));
+        for (at, segment) in segments.iter().enumerate() {
+            let until = segments.get(at + 1).map_or(limit, |next| next.base).min(limit);
+            let from = match self.summary(segment.base)? {
+                None => segment.base,
+                Some(summary) => match summary.before_time(time_ms) {
+                    Some(from) => from,
+                    None => {
+                        self.seek(summary.end.min(limit));
+                        continue;
+                    }
+                },
             };
-            if let Some(offset) = found.map(|record| record.offset) {
+            self.seek(from.max(self.position));
+            if let Some(offset) = self.find_time(time_ms, until)? {
                 self.seek(offset);
                 return Ok(offset);
+            }
+        }
+        Ok(self.position)
+    }
+
+    fn summary(&self, base: u64) -> Result<Option<Summary>, ReadError> {
+        let file = match self.storage.open(base, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", Some(base))(error)),
+        };
+        let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
+        Ok(head.ok().and_then(|head| Summary::load(&self.storage, &file, &head.chunk)))
+    }
+
+    /// The first record from the position on, and below `until`, that is at or after a time.
+    fn find_time(&mut self, time_ms: i64, until: u64) -> Result<Option<u64>, ReadError> {
+        loop {
+            let found = match self.next(until) {
+                Ok(Some(batch)) => batch.records().find(|record| record.time_ms >= time_ms),
+                Ok(None) => return Ok(None),
+                Err(
+                    ReadError::Damaged { .. } | ReadError::Lost { .. } | ReadError::Trimmed { .. },
+                ) => None,
+                Err(error) => return Err(error),
+            };
+            if let Some(record) = found {
+                return Ok(Some(record.offset));
             }
         }
     }
@@ -154,26 +186,33 @@ impl<S: Storage> Reader<S> {
     /// whole batch, and does not call a torn tail damage.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] and [`ReadError::Trimmed`] name a range that cannot be read, and the
-    /// next call goes on behind it.
+    /// [`ReadError::Damaged`], [`ReadError::Lost`] and [`ReadError::Trimmed`] name a range that
+    /// cannot be read, and the next call goes on behind it.
     pub fn next(&mut self, limit: u64) -> Result<Option<BatchView<'_>>, ReadError> {
         let found = loop {
             if self.position >= limit {
                 return Ok(None);
             }
-            if self.open.is_none() && !self.locate(limit)? {
-                return Ok(None);
+            if self.open.is_none() {
+                if !self.locate(limit)? {
+                    return Ok(None);
+                }
+                // A summary may have moved the position up to the limit.
+                continue;
             }
-            match self.look(false)? {
+            let look = match self.look(false)? {
+                Look::Done(_) => self.behind_segment(limit)?,
+                look => look,
+            };
+            match look {
                 Look::Found(found) => break found,
                 Look::Skipped => {}
                 Look::Damaged(damage) => return Err(self.pass(damage, limit)),
-                Look::Done(_) => match self.behind_segment(limit)? {
-                    Look::Found(found) => break found,
-                    Look::Skipped => {}
-                    Look::Damaged(damage) => return Err(self.pass(damage, limit)),
-                    Look::Done(_) => return Ok(None),
-                },
+                Look::Lost(lost) => {
+                    let (first, end) = self.pass_range(lost.first, lost.end, limit);
+                    return Err(Lost { first, end, ..lost }.into());
+                }
+                Look::Done(_) => return Ok(None),
             }
         };
         self.view(&found, limit).map(Some)
@@ -210,6 +249,8 @@ impl<S: Storage> Reader<S> {
             Met::Batch(found) => Look::Found(found),
             Met::Hole(damage) if damage.end <= position => Look::Skipped,
             Met::Hole(damage) => Look::Damaged(damage),
+            Met::Lost(lost) if lost.end <= position => Look::Skipped,
+            Met::Lost(lost) => Look::Lost(lost),
             Met::End { why, .. } => Look::Done(why),
         })
     }
@@ -218,6 +259,13 @@ impl<S: Storage> Reader<S> {
     /// since it was read, the next segment, damage, or nothing yet.
     fn behind_segment(&mut self, limit: u64) -> Result<Look, ReadError> {
         let walk = &mut self.open.as_mut().expect("callers open a segment first").walk;
+        if walk.is_complete() {
+            // What compaction left out at the end is behind the reader, too.
+            self.position = self.position.max(walk.expected().min(limit));
+            if self.position == limit {
+                return Ok(Look::Done(None));
+            }
+        }
         let (base, expected, byte) = (walk.chunk().base_offset, walk.expected(), walk.pos());
         walk.refresh();
         match self.look(false)? {
@@ -225,6 +273,7 @@ impl<S: Storage> Reader<S> {
             other => return Ok(other),
         }
         if expected > base && self.open_segment(expected)?.is_ok() {
+            self.pass_by();
             return Ok(Look::Skipped);
         }
         let why = match self.look(true)? {
@@ -235,6 +284,10 @@ impl<S: Storage> Reader<S> {
         let why_lost = why.unwrap_or(Why::Missing);
         let damage = |end| Damage { segment: base, byte, first, end, why: why_lost };
         let segments = self.segments()?;
+        if self.was_replaced(&segments, first)? {
+            self.open = None;
+            return Ok(Look::Skipped);
+        }
         let deleted = segments.first().is_some_and(|oldest| oldest.base > base);
         let next = segments.into_iter().find(|segment| segment.base > base);
         match next {
@@ -249,16 +302,36 @@ impl<S: Storage> Reader<S> {
         }
     }
 
+    /// Whether the open segment is not the one any more that holds this offset: a compaction wrote
+    /// it anew, perhaps merged with others.
+    fn was_replaced(&self, segments: &[SegmentEntry], offset: u64) -> Result<bool, ReadError> {
+        let chunk = self.open.as_ref().expect("callers open a segment first").walk.chunk();
+        let after = segments.partition_point(|segment| segment.base <= offset);
+        let Some(holds) = after.checked_sub(1).map(|at| segments[at].base) else {
+            return Ok(false);
+        };
+        match self.head(holds)? {
+            // Only a compacted segment covers what lies behind the end of the one it replaced.
+            Some(Ok(head)) => Ok(head.chunk != *chunk && head.extent.is_some()),
+            _ => Ok(false),
+        }
+    }
+
     /// Moves behind a damaged range and makes the error that names it.
     fn pass(&mut self, damage: Damage, limit: u64) -> ReadError {
-        let first = damage.first.max(self.position);
-        let end = damage.end.min(limit).max(first);
+        let (first, end) = self.pass_range(damage.first, damage.end, limit);
+        Damage { first, end, ..damage }.into()
+    }
+
+    fn pass_range(&mut self, first: u64, to: u64, limit: u64) -> (u64, u64) {
+        let first = first.max(self.position);
+        let end = to.min(limit).max(first);
         self.position = end;
-        if end < damage.end {
+        if end < to {
             // The rest of the range is told once the limit allows it.
             self.open = None;
         }
-        Damage { first, end, ..damage }.into()
+        (first, end)
     }
 
     /// Opens the segment that holds the position. `false`: there is none yet.
@@ -275,7 +348,10 @@ impl<S: Storage> Reader<S> {
             };
         };
         match self.open_segment(holds.base)? {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.pass_by();
+                Ok(true)
+            }
             Err(Missing::Deleted) => self.locate(limit),
             Err(Missing::Header) => {
                 let next = segments.get(after).map(|segment| segment.base);
@@ -301,8 +377,8 @@ impl<S: Storage> Reader<S> {
             Err(error) => return Err(failed("open", Some(base))(error)),
         };
         match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
-            Ok(chunk) => {
-                self.open = Some(Open { file, walk: Walk::new(chunk) });
+            Ok(head) => {
+                self.open = Some(Open { file, walk: Walk::new(&head) });
                 Ok(Ok(()))
             }
             Err(ChunkError::Version(found)) => Err(ReadError::Version { segment: base, found }),
@@ -310,14 +386,31 @@ impl<S: Storage> Reader<S> {
         }
     }
 
-    fn base_time(&self, base: u64) -> Result<Option<i64>, ReadError> {
+    /// The head of a segment; `None` where there is no such segment.
+    fn head(&self, base: u64) -> Result<Option<Result<Head, ChunkError>>, ReadError> {
         match self.storage.open(base, false) {
             Ok(file) => {
-                let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
-                Ok(head.ok().map(|chunk| chunk.base_time_ms))
+                segment::read_head(&file, base).map(Some).map_err(failed("read", Some(base)))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("open", Some(base))(error)),
+        }
+    }
+
+    /// In a segment that was just opened, passes by what its summary says is not wanted.
+    fn pass_by(&mut self) {
+        let open = self.open.as_mut().expect("callers open a segment first");
+        let chunk = *open.walk.chunk();
+        if self.only.is_none() && self.position <= chunk.base_offset {
+            return;
+        }
+        let Some(summary) = Summary::load(&self.storage, &open.file, &chunk) else { return };
+        if self.only.as_ref().is_none_or(|only| summary.has_any(only)) {
+            let (byte, offset) = summary.before_offset(self.position);
+            open.walk.stand_at(byte, offset);
+        } else {
+            open.walk.stand_at(summary.used, summary.end);
+            self.position = self.position.max(summary.end);
         }
     }
 

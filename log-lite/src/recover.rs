@@ -12,10 +12,13 @@ use std::io;
 
 use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
+use crate::commit::zero;
+use crate::compact::settle;
 use crate::error::{Damage, JournalError, Why};
-use crate::journal::{Active, zero};
-use crate::segment::{self, HEAD_LEN};
+use crate::journal::Active;
+use crate::segment::{self, HEAD_LEN, Head};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
+use crate::summary::Builder;
 use crate::walk::{Met, Walk};
 
 const SECTOR: u64 = 512;
@@ -74,6 +77,7 @@ pub(crate) struct Recovered<F> {
 
 pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, JournalError> {
     let failed = |action, base| move |source| JournalError::io(action, base, source);
+    settle(storage).map_err(failed("clear up", None))?;
     let mut listed = storage.list().map_err(failed("list", None))?;
     listed.sort_by_key(|segment| segment.base);
     let mut recovered = Recovered {
@@ -93,12 +97,16 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
         recovered.report.end = base;
         let file = storage.open(base, true).map_err(failed("open", Some(base)))?;
         match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
-            Ok(chunk) => {
-                let scan = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
+            Ok(Head { extent: Some(extent), .. }) => {
+                // Written whole and synced before it got its name; nothing is written behind it.
+                recovered.report.end = extent.end;
+            }
+            Ok(head @ Head { chunk, .. }) => {
+                let (pos, summary) = scan_newest(&file, Walk::new(&head), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
                 storage.sync_dir().map_err(failed("sync", None))?;
-                recovered.active = Some(Active { file, chunk, pos: scan, len });
+                recovered.active = Some(Active { file, chunk, pos, len, summary });
             }
             Err(ChunkError::Version(found)) => {
                 return Err(JournalError::Version { segment: base, found });
@@ -131,12 +139,12 @@ fn retire<S: Storage>(
         return storage.sync_dir();
     }
     // Times are not known without the header, but offsets are.
-    let mut walk = Walk::new(segment::header(base, 0));
+    let mut walk = Walk::new(&segment::header(base, 0).into());
     let mut was_synced = false;
     loop {
         match walk.next(file, &|_| true, true)? {
             Met::Batch(batch) => was_synced |= batch.header.starts_commit,
-            Met::Hole(_) => {}
+            Met::Hole(_) | Met::Lost(_) => {}
             Met::End { .. } => break,
         }
     }
@@ -150,20 +158,34 @@ fn retire<S: Storage>(
     storage.sync_dir()
 }
 
-/// Walks the newest segment and makes its end durable; returns where the next batch goes.
-fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) -> io::Result<u64> {
+/// Walks the newest segment and makes its end durable; returns where the next batch goes, and a
+/// summary where all before is whole.
+fn scan_newest<F: SegmentFile>(
+    file: &F,
+    mut walk: Walk,
+    report: &mut Recovery,
+) -> io::Result<(u64, Option<Builder>)> {
     let base = walk.chunk().base_offset;
+    let mut summary = Some(Builder::new(walk.chunk()));
     let mut last_commit = walk.pos();
     // Holes that no later commit has vouched for yet, each with the end of its bytes.
     let mut open: Vec<(Damage, u64)> = Vec::new();
     let mut end = loop {
         match walk.next(file, &|_| true, true)? {
-            Met::Batch(batch) if batch.header.starts_commit => {
-                last_commit = batch.at;
-                report.damage.extend(open.drain(..).map(|(damage, _)| damage));
+            Met::Batch(batch) => {
+                if batch.header.starts_commit {
+                    last_commit = batch.at;
+                    report.damage.extend(open.drain(..).map(|(damage, _)| damage));
+                }
+                if let Some(summary) = &mut summary {
+                    summary.add_read(&batch, walk.body(file, &batch)?);
+                }
             }
-            Met::Batch(_) => {}
-            Met::Hole(damage) => open.push((damage, walk.pos())),
+            Met::Hole(damage) => {
+                summary = None;
+                open.push((damage, walk.pos()));
+            }
+            Met::Lost(_) => summary = None,
             Met::End { at, .. } => break at,
         }
     };
@@ -184,7 +206,7 @@ fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) 
     let from = last_commit.min(end);
     rewrite(file, if from == HEAD_LEN as u64 { 0 } else { from }, file.len()?)?;
     file.sync()?;
-    Ok(end)
+    Ok((end, summary))
 }
 
 /// Writes the last commit and the zeros behind it over themselves: after a failed sync the system

@@ -233,7 +233,7 @@ impl Shower<'_> {
             let batch = match reader.next(u64::MAX) {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return Ok(()),
-                Err(problem @ ReadError::Damaged { .. }) => {
+                Err(problem @ (ReadError::Damaged { .. } | ReadError::Lost { .. })) => {
                     complain(&problem);
                     continue;
                 }

@@ -1,6 +1,7 @@
 //! The crate from outside.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod compact;
 mod crash;
 mod damage;
 mod faults;
@@ -10,6 +11,7 @@ mod nor;
 mod retention;
 mod ring;
 mod sim;
+mod summary;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);
