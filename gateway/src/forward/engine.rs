@@ -142,7 +142,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     }
 
     fn waiting(&self) -> Waiting {
-        let end = self.local.offsets().end;
+        let end = self.local.end();
         let scanned = self.lanes.iter().filter_map(Lane::scanned).min().unwrap_or(end);
         Waiting {
             staged: u32::try_from(self.batch.len()).unwrap_or(u32::MAX),

@@ -7,6 +7,7 @@
 
 mod blocked;
 mod committer;
+mod history;
 mod metrics;
 mod reader;
 mod tail;
@@ -14,7 +15,7 @@ mod tail;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -22,10 +23,12 @@ use headwater_shared::envelope::{Envelope, EnvelopeError};
 use tokio::sync::{Notify, watch};
 
 pub use blocked::Blocked;
+pub use history::{Extent, History};
 pub use log_lite::{Counters, JournalError, JournalOptions, Recovery};
 pub use metrics::register;
 pub use reader::{ReadError, Reader};
 
+use history::HistoryReader;
 use tail::Tail;
 
 /// The partition that holds what belongs to no stream: session changes and ticks.
@@ -186,6 +189,8 @@ struct Shared {
     blocked: watch::Sender<Option<Blocked>>,
     reads_memory: AtomicU64,
     reads_disk: AtomicU64,
+    /// Other logs that hold records of these partitions too.
+    histories: OnceLock<BTreeMap<u16, Arc<History>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -258,6 +263,7 @@ impl Journal {
             blocked: watch::Sender::new(None),
             reads_memory: AtomicU64::new(0),
             reads_disk: AtomicU64::new(0),
+            histories: OnceLock::new(),
             thread: Mutex::new(None),
         });
         let thread = committer::spawn(Arc::clone(&shared), log);
@@ -342,12 +348,22 @@ impl Journal {
     }
 
     /// The offset of the first record, in the order of the log, whose time is at or after
-    /// `time_ms`. Reads files.
+    /// `time_ms`; where these partitions are in another log too, also of what only that one has.
+    /// Reads files.
     ///
     /// # Errors
     /// [`ReadError::Io`].
-    pub fn offset_at(&self, time_ms: i64) -> Result<u64, ReadError> {
+    pub fn offset_at(&self, partitions: &[u16], time_ms: i64) -> Result<u64, ReadError> {
         let io = |problem: log_lite::ReadError| ReadError::Io(problem.to_string());
+        if let Some(history) = self.history_of(partitions) {
+            let to = history.extent().end.min(self.stats().start);
+            let mut disk = log_lite::Reader::open_dir(history.dir()).map_err(io)?;
+            disk.only(Some(partitions));
+            let found = disk.seek_time(time_ms, to).map_err(io)?;
+            if found < to {
+                return Ok(found);
+            }
+        }
         let mut disk = log_lite::Reader::open_dir(&self.shared.dir).map_err(io)?;
         disk.seek_time(time_ms, self.durable().end).map_err(io)
     }
@@ -385,7 +401,48 @@ impl Journal {
 
     /// A reader of durable records that starts at `from`.
     pub fn reader(&self, from: u64) -> Reader {
-        Reader::new(Arc::clone(&self.shared), from)
+        Reader::new(Arc::clone(&self.shared), None, from)
+    }
+
+    /// A reader that starts at `from`, of a stream with these partitions: where their records are
+    /// in another log too, it gives those that the journal has deleted. Of other partitions it
+    /// gives what the journal has.
+    pub fn reader_of(&self, partitions: &[u16], from: u64) -> Reader {
+        let history = self.history_of(partitions);
+        let history = history.map(|history| HistoryReader::new(Arc::clone(history), partitions));
+        Reader::new(Arc::clone(&self.shared), history, from)
+    }
+
+    /// The first offset that [`Journal::reader_of`] these partitions can give.
+    pub fn start_of(&self, partitions: &[u16]) -> u64 {
+        let start = lock(&self.shared.stats).start;
+        match self.history_of(partitions).map(|history| history.extent()) {
+            Some(extent) if extent.start < extent.end => start.min(extent.start),
+            _ => start,
+        }
+    }
+
+    /// [`Journal::keep`] for a reader of these partitions alone: where their records are in another
+    /// log too, it is that log that keeps them.
+    pub fn keep_of(&self, name: &str, partitions: &[u16], position: Option<u64>) {
+        match self.history_of(partitions) {
+            Some(history) => history.keep(name, position),
+            None => self.keep(name, position),
+        }
+    }
+
+    /// The records of these partitions go to other logs too. Said once, before they are read.
+    ///
+    /// # Panics
+    /// If it was said before.
+    pub fn set_histories(&self, histories: BTreeMap<u16, Arc<History>>) {
+        let set = self.shared.histories.set(histories);
+        assert!(set.is_ok(), "the gateway names its logs once, when it starts");
+    }
+
+    /// All partitions of a stream are in the same log.
+    fn history_of(&self, partitions: &[u16]) -> Option<&Arc<History>> {
+        self.shared.histories.get()?.get(partitions.first()?)
     }
 
     /// Publishers wait for a reader at the moment.

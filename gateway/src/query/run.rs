@@ -124,7 +124,7 @@ impl QueryRunner {
             .collect();
         inputs.sort_unstable();
         let saved = catalog.checkpoint(&keep_name(&parts.name))?;
-        let needed = saved.map_or_else(|| journal.stats().start, |saved| saved.position);
+        let needed = saved.map_or_else(|| journal.start_of(&inputs), |saved| saved.position);
         journal.keep(&keep_name(&parts.name), Some(needed));
         let own = streams.get(&parts.name).expect("streams know every configured query");
         let late = streams.late(&parts.name).expect("streams know the late stream of every query");
