@@ -255,6 +255,17 @@ impl From<Damage> for ReadError {
     }
 }
 
+impl From<ReadError> for JournalError {
+    /// Of what reads a whole log: damage is in its report.
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io { action, segment, source } => Self::io(action, segment, source),
+            ReadError::Version { segment, found } => Self::Version { segment, found },
+            other => Self::io("read", None, io::Error::other(other)),
+        }
+    }
+}
+
 impl From<Lost> for ReadError {
     fn from(lost: Lost) -> Self {
         let Lost { segment, first, end, why } = lost;

@@ -14,6 +14,8 @@ mod compact;
 #[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
+mod file;
+#[cfg(feature = "std")]
 mod journal;
 #[cfg(feature = "std")]
 mod reader;
@@ -21,6 +23,8 @@ mod reader;
 mod record;
 #[cfg(feature = "std")]
 mod recover;
+#[cfg(feature = "std")]
+mod repair;
 #[cfg(feature = "std")]
 mod retention;
 #[cfg(feature = "std")]
@@ -48,6 +52,8 @@ pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compa
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
 #[cfg(feature = "std")]
+pub use file::DirFile;
+#[cfg(feature = "std")]
 pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]
 pub use reader::{BatchView, Reader};
@@ -55,6 +61,8 @@ pub use reader::{BatchView, Reader};
 pub use record::{Record, Records};
 #[cfg(feature = "std")]
 pub use recover::{Recovery, SetAside, TornTail};
+#[cfg(feature = "std")]
+pub use repair::{RepairReport, Repaired, repair, repair_storage};
 #[cfg(feature = "std")]
 pub use retention::{DropCause, Dropped, WhenFull};
 #[cfg(feature = "std")]

@@ -128,6 +128,16 @@ fn decode_head(bytes: &[u8], base: u64) -> Result<Head, ChunkError> {
     Ok(Head { chunk, extent, bad_copy })
 }
 
+/// The end that a compacted segment says it has, where its headers cannot be read and so nothing
+/// vouches for it but that it is there twice.
+pub(crate) fn plain_end<F: SegmentFile>(file: &F, base: u64) -> io::Result<Option<u64>> {
+    let mut bytes = [0; 2 * EXTENT_LEN];
+    let got = file.read_at(HEAD_LEN as u64, &mut bytes)?;
+    let (first, second) = bytes.split_at(EXTENT_LEN);
+    let end = u64::from_le_bytes(first[..8].try_into().expect("eight bytes"));
+    Ok((got == bytes.len() && first == second && end > base).then_some(end))
+}
+
 /// The two copies of something `len` bytes long, and where they are.
 fn copies(bytes: &[u8], from: usize, len: usize) -> [(u64, Option<&[u8]>); 2] {
     [from, from + len].map(|at| (at as u64, bytes.get(at..at + len)))

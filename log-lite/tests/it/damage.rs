@@ -50,7 +50,9 @@ fn read(storage: &SimStorage, limit: u64) -> (Vec<bool>, Vec<(u64, u64)>) {
                     there[record.offset as usize] = true;
                 }
             }
-            Err(ReadError::Damaged { first, end, .. }) => damaged.push((first, end)),
+            Err(ReadError::Damaged { first, end, .. } | ReadError::Lost { first, end, .. }) => {
+                damaged.push((first, end));
+            }
             Err(error) => panic!("{error}"),
         }
     }

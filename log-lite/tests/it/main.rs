@@ -1,6 +1,7 @@
 //! The crate from outside.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod cold;
 mod compact;
 mod crash;
 mod damage;
@@ -8,6 +9,7 @@ mod faults;
 mod frozen;
 mod journal;
 mod nor;
+mod repair;
 mod retention;
 mod ring;
 mod sim;

@@ -126,7 +126,8 @@ impl Disk {
         if self.off {
             return Err(off());
         }
-        Ok(self.files.get_mut(&number).expect("an open file is there"))
+        // It is there as long as it is open, but for a restart.
+        self.files.get_mut(&number).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn number(&self, name: Name) -> io::Result<u64> {
