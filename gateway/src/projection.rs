@@ -85,8 +85,12 @@ impl Follower {
             restored.push((projection, position));
         }
         let from = restored.iter().map(|(_, position)| *position).min().unwrap_or(0);
-        journal.keep(KEEP, Some(from));
-        journal.keep(KEEP, Some(from));
+        if journal.blocks_when_full() {
+            journal.keep(KEEP, Some(from));
+        }
+        if journal.blocks_when_full() {
+            journal.keep(KEEP, Some(from));
+        }
         let mut follower = Self {
             reader: journal.reader(from),
             journal,

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER};
+use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::crc::crc32c;
 use crate::error::JournalError;
 use crate::journal::{Active, Journal};
@@ -19,7 +20,13 @@ const BLOCK: u64 = 4096;
 pub(crate) struct Pending {
     pub(crate) partition: u16,
     pub(crate) offset: u64,
+    /// Offsets that the batch covers, and records in it; fewer where it is spread.
     pub(crate) count: u32,
+    pub(crate) records: u32,
+    /// Whether offsets may be left out.
+    pub(crate) is_spread: bool,
+    /// The offset after the last record of a spread batch; its own offset where it has none.
+    pub(crate) records_end: u64,
     pub(crate) time_ms: i64,
     pub(crate) body_at: usize,
     pub(crate) body_len: usize,
@@ -63,7 +70,7 @@ impl<S: Storage> Journal<S> {
         let pending = std::mem::take(&mut self.pending);
         let bodies = std::mem::take(&mut self.bodies);
         let result = self.write_all(&pending, &bodies);
-        let records = self.next - self.end;
+        let records: u64 = pending.iter().map(|batch| u64::from(batch.records)).sum();
         let asked = std::mem::take(&mut self.asked);
         self.recycle(pending, bodies);
         match result {
@@ -104,7 +111,12 @@ impl<S: Storage> Journal<S> {
         while let Some(first) = rest.first() {
             self.out.clear();
             let fresh = match &self.active {
-                Some(active) if fits(self.options.segment_size, active.pos, first) => false,
+                Some(active)
+                    if fits(self.options.segment_size, active.pos, first)
+                        && takes(&active.chunk, first) =>
+                {
+                    false
+                }
                 _ => {
                     self.create(first)?;
                     true
@@ -123,7 +135,8 @@ impl<S: Storage> Journal<S> {
         let base = first.offset;
         let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
         let file = self.storage.create(base).map_err(failed)?;
-        let chunk = segment::header(base, first.time_ms);
+        let kind = if first.is_spread { ChunkKind::Sparse } else { ChunkKind::Segment };
+        let chunk = ChunkHeader { kind, ..segment::header(base, first.time_ms) };
         segment::put_head(&chunk, &mut self.out);
         self.segments.push_back(SegmentEntry { base, bytes: 0, modified_ms: 0 });
         let summary = Some(Builder::new(&chunk));
@@ -156,12 +169,13 @@ impl<S: Storage> Journal<S> {
         let (chunk, pos) = (active.chunk, active.pos);
         let mut taken = 0;
         for batch in batches {
-            if taken > 0 && !fits(segment_size, pos + self.out.len() as u64, batch) {
+            let at = pos + self.out.len() as u64;
+            if taken > 0 && !(fits(segment_size, at, batch) && takes(&chunk, batch)) {
                 break;
             }
             let body = &bodies[batch.body_at..batch.body_at + batch.body_len];
             let header = BatchHeader {
-                kind: BatchKind::Records,
+                kind: if batch.is_spread { BatchKind::Spread } else { BatchKind::Records },
                 starts_commit: taken == 0,
                 partition: batch.partition,
                 body_len: batch.body_len as u32,
@@ -177,7 +191,7 @@ impl<S: Storage> Journal<S> {
             if let Some(summary) = &mut active.summary {
                 let next = pos + self.out.len() as u64;
                 let at = next - (len + body.len()) as u64;
-                let payload = (u64::from(batch.count), batch.payload);
+                let payload = (u64::from(batch.records), batch.payload);
                 summary.add(at, next, &header, payload, batch.times_ms);
             }
             taken += 1;
@@ -265,6 +279,11 @@ impl<S: Storage> Journal<S> {
         active.summary = Builder::scan(&active.file, active.chunk, active.pos).unwrap_or(None);
         Ok(())
     }
+}
+
+/// Whether such a batch may be in such a segment.
+fn takes(chunk: &ChunkHeader, batch: &Pending) -> bool {
+    !batch.is_spread || chunk.kind == ChunkKind::Sparse
 }
 
 fn fits(segment_size: u32, pos: u64, batch: &Pending) -> bool {

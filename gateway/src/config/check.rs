@@ -314,6 +314,9 @@ impl<'a> Checker<'a> {
             columns,
             lateness,
             idle,
+            is_state: logs.iter().any(|(name, raw)| {
+                log.as_ref() == Some(name.get_ref()) && raw.compact == Some(true)
+            }),
             log,
         })
     }

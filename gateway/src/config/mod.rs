@@ -183,6 +183,8 @@ pub struct StreamConfig {
     pub idle: Duration,
     /// The name of its log; `None`: the journal alone.
     pub log: Option<String>,
+    /// Whether that log keeps only the last value of each key, and an empty payload deletes one.
+    pub is_state: bool,
 }
 
 /// A query.

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::{Context, Sources, openapi, records};
+use super::{Context, Sources, openapi, records, wear};
 
 pub(super) fn router() -> Router<Arc<Sources>> {
     Router::new()
@@ -50,6 +50,8 @@ async fn status(State(sources): Context) -> Response {
             "reads_from_memory": reads.memory,
             "reads_from_disk": reads.disk,
         },
+        "logs": sources.logs.statuses(),
+        "wear": wear::wear(&sources),
         "mqtt": (sources.mqtt)(),
         "streams": streams(&sources),
         "queries": (sources.queries)(),

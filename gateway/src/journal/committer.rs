@@ -278,23 +278,11 @@ impl<S: Storage> Committer<S> {
     /// What was deleted before every reader that keeps had it becomes a gap record in each
     /// partition that lost something.
     fn note_gap(&self, range: &log_lite::Dropped) {
-        let cause = match range.cause {
-            DropCause::Size => GapCause::Retention,
-            DropCause::Age => GapCause::Expired,
-        };
-        let (first, end) = (range.first, range.end);
+        let (first, end, cause) = (range.first, range.end, range.cause);
         warn!(first, end, ?cause, "retention deleted records that were not forwarded yet");
         for (partition, count) in &range.counts {
             lock(&self.journal.shared.stats).dropped_past_keep += count;
-            let envelope = Envelope::Gap(Gap {
-                cause,
-                source: "",
-                unit: GapUnit::Offsets,
-                first: range.first,
-                last: range.end.saturating_sub(1),
-                count: Some(*count),
-                boot_epoch: 0,
-            });
+            let envelope = retention_gap(range, *count);
             let record = NewRecord {
                 partition: *partition,
                 time_ms: jiff::Timestamp::now().as_millisecond(),
@@ -313,4 +301,21 @@ impl<S: Storage> Committer<S> {
         stats.counters = *self.log.stats();
         stats.bytes = self.log.size();
     }
+}
+
+/// The gap record of a partition that lost `count` records with this range.
+pub(crate) fn retention_gap(range: &log_lite::Dropped, count: u64) -> Envelope<'static> {
+    let cause = match range.cause {
+        DropCause::Size => GapCause::Retention,
+        DropCause::Age => GapCause::Expired,
+    };
+    Envelope::Gap(Gap {
+        cause,
+        source: "",
+        unit: GapUnit::Offsets,
+        first: range.first,
+        last: range.end.saturating_sub(1),
+        count: Some(count),
+        boot_epoch: 0,
+    })
 }

@@ -22,8 +22,10 @@ pub struct History {
 pub struct Extent {
     /// What was before has been deleted by the log's own retention.
     pub start: u64,
-    /// What is below and belongs here is on disk here.
+    /// The offset after the last record.
     pub end: u64,
+    /// All that is below and belongs here is here; the log ends before where it is not given any.
+    pub placed: u64,
     /// Below this only the last record of each key is left, so readers read it here though the
     /// journal may still have all of it. 0 for a log that is not compacted.
     pub compacted: u64,
@@ -56,8 +58,15 @@ impl History {
     }
 
     /// Its writer says what it holds.
-    pub fn set_extent(&self, extent: Extent) {
-        *lock(&self.extent) = extent;
+    pub fn holds(&self, start: u64, end: u64, placed: u64) {
+        let mut extent = lock(&self.extent);
+        *extent = Extent { start, end, placed, ..*extent };
+    }
+
+    /// Below this only the last record of each key is left; it never goes back.
+    pub fn is_compacted_below(&self, offset: u64) {
+        let mut extent = lock(&self.extent);
+        extent.compacted = extent.compacted.max(offset);
     }
 
     /// `reader` still needs what is at or above `position`; `None` gives it up.
@@ -77,15 +86,13 @@ impl History {
     /// The offset at which a reader at `position` goes back to the journal, which begins at
     /// `journal_start`; `None`: it reads the journal.
     fn serves_to(&self, position: u64, journal_start: u64) -> Option<u64> {
-        let Extent { start, end, compacted } = self.extent();
-        let gone = position < journal_start;
-        let denser_here = (start..compacted).contains(&position);
-        match (gone, denser_here) {
-            (_, true) => Some(compacted.min(end).max(journal_start.min(end))),
-            (true, false) => Some(journal_start.min(end)),
-            (false, false) => None,
-        }
-        .filter(|to| position < *to)
+        let Extent { start, placed, compacted, .. } = self.extent();
+        let to = if (start..compacted).contains(&position) {
+            compacted.max(journal_start)
+        } else {
+            journal_start
+        };
+        Some(to.min(placed)).filter(|to| position < *to)
     }
 }
 
@@ -117,6 +124,11 @@ impl HistoryReader {
         to: u64,
         bytes_max: usize,
     ) -> Result<Vec<Record>, log_lite::ReadError> {
+        // Behind its end the log has nothing, and a reader would miss it there.
+        let to = to.min(self.history.extent().end);
+        if position >= to {
+            return Ok(Vec::new());
+        }
         let mut disk = match self.disk.take() {
             Some(disk) if disk.position() >= position => disk,
             _ => {
@@ -173,7 +185,8 @@ mod tests {
 
     fn history(start: u64, end: u64, compacted: u64) -> History {
         let history = History::new("h", Path::new("h"));
-        history.set_extent(Extent { start, end, compacted });
+        history.holds(start, end, end + 5);
+        history.is_compacted_below(compacted);
         history
     }
 
@@ -183,7 +196,8 @@ mod tests {
         assert_eq!(history.serves_to(20, 50), Some(50));
         assert_eq!(history.serves_to(50, 50), None);
         assert_eq!(history.serves_to(5, 50), Some(50), "where it learns that it is gone");
-        assert_eq!(history.serves_to(90, 200), None, "more than was placed is not there either");
+        assert_eq!(history.serves_to(90, 200), Some(95), "which has nothing there");
+        assert_eq!(history.serves_to(95, 200), None, "more was not placed");
     }
 
     #[test]

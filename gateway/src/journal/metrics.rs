@@ -34,6 +34,11 @@ impl Collector for JournalCollector {
             ("journal_syncs", "File syncs issued", stats.counters.syncs),
             ("journal_bytes_asked", "Bytes of keys and values", stats.counters.bytes_asked),
             ("journal_bytes_issued", "Bytes given to the disk", stats.counters.bytes_issued),
+            (
+                "journal_device_bytes",
+                "Bytes of the 4 KiB blocks that the writes touched",
+                stats.counters.device_bytes,
+            ),
             ("journal_failed_commits", "Commits that failed", stats.counters.failed_commits),
             ("journal_blocks", "Times that publishers had to wait for a reader", stats.blocks),
             (

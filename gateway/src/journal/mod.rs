@@ -20,9 +20,11 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use headwater_shared::envelope::{Envelope, EnvelopeError};
+use log_lite::WhenFull;
 use tokio::sync::{Notify, watch};
 
 pub use blocked::Blocked;
+pub(crate) use committer::retention_gap;
 pub use history::{Extent, History};
 pub use log_lite::{Counters, JournalError, JournalOptions, Recovery};
 pub use metrics::register;
@@ -186,6 +188,7 @@ struct Shared {
     tail: Mutex<Tail>,
     stats: Mutex<JournalStats>,
     keep: Mutex<BTreeMap<String, u64>>,
+    blocks_when_full: bool,
     blocked: watch::Sender<Option<Blocked>>,
     reads_memory: AtomicU64,
     reads_disk: AtomicU64,
@@ -260,6 +263,7 @@ impl Journal {
                 ..JournalStats::default()
             }),
             keep: Mutex::new(BTreeMap::new()),
+            blocks_when_full: log.options().when_full == WhenFull::Block,
             blocked: watch::Sender::new(None),
             reads_memory: AtomicU64::new(0),
             reads_disk: AtomicU64::new(0),
@@ -443,6 +447,11 @@ impl Journal {
     /// All partitions of a stream are in the same log.
     fn history_of(&self, partitions: &[u16]) -> Option<&Arc<History>> {
         self.shared.histories.get()?.get(partitions.first()?)
+    }
+
+    /// Publishers wait rather than that something is deleted which a reader keeps.
+    pub fn blocks_when_full(&self) -> bool {
+        self.shared.blocks_when_full
     }
 
     /// Publishers wait for a reader at the moment.

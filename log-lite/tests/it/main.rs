@@ -13,6 +13,7 @@ mod repair;
 mod retention;
 mod ring;
 mod sim;
+mod spread;
 mod summary;
 
 /// A small generator, so that a failure names the seed that shows it again.
