@@ -175,24 +175,35 @@ pub enum JournalError {
     },
     /// There is no room. What was appended since the last commit was dropped, the log is as it
     /// was, and a commit works again once there is room.
-    #[error("the disk is full; free some space or lower the log's max_size")]
+    #[error("the disk is full, at {}; free some space or lower the log's max_size", segment_name(*segment))]
     DiskFull {
+        /// Base offset of the segment that was written to.
+        segment: Option<u64>,
         /// What the system says.
         source: io::Error,
     },
     /// A sync failed, now or earlier: what the disk holds of the last commit is not known.
-    #[error("the journal stopped after a failed sync; check the disk, then open it again")]
+    #[error(
+        "the journal stopped at offset {end}: what {} holds behind it is not known; check the disk, then open the journal again",
+        segment_name(*segment)
+    )]
     Poisoned {
+        /// Base offset of the segment.
+        segment: Option<u64>,
+        /// All below this offset is durable.
+        end: u64,
         /// What the system says, where this call met it.
         source: Option<io::Error>,
     },
     /// The disk failed otherwise. A commit that returns this dropped what was appended.
-    #[error("cannot {action} {}", segment_name(*segment))]
+    #[error("cannot {action} {}{}; check the disk", segment_name(*segment), at_byte(*byte))]
     Io {
         /// What was tried.
         action: &'static str,
         /// Base offset of the segment.
         segment: Option<u64>,
+        /// Where in the segment, where that is known.
+        byte: Option<u64>,
         /// What the system says.
         source: io::Error,
     },
@@ -201,9 +212,19 @@ pub enum JournalError {
 impl JournalError {
     pub(crate) fn io(action: &'static str, segment: Option<u64>, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::StorageFull {
-            Self::DiskFull { source }
+            Self::DiskFull { segment, source }
         } else {
-            Self::Io { action, segment, source }
+            Self::Io { action, segment, byte: None, source }
+        }
+    }
+
+    /// As [`JournalError::io`], for a place in a segment.
+    pub(crate) fn io_at(action: &'static str, segment: u64, at: u64, source: io::Error) -> Self {
+        match Self::io(action, Some(segment), source) {
+            Self::Io { action, segment, source, .. } => {
+                Self::Io { action, segment, byte: Some(at), source }
+            }
+            other => other,
         }
     }
 }
@@ -255,12 +276,14 @@ pub enum ReadError {
         found: u8,
     },
     /// The disk failed.
-    #[error("cannot {action} {}", segment_name(*segment))]
+    #[error("cannot {action} {}{}; check the disk", segment_name(*segment), at_byte(*byte))]
     Io {
         /// What was tried.
         action: &'static str,
         /// Base offset of the segment.
         segment: Option<u64>,
+        /// The place in the segment from which on it was tried, where that is known.
+        byte: Option<u64>,
         /// What the system says.
         source: io::Error,
     },
@@ -273,11 +296,18 @@ impl From<Damage> for ReadError {
     }
 }
 
+fn at_byte(byte: Option<u64>) -> String {
+    byte.map_or_else(String::new, |byte| format!(" at byte {byte}"))
+}
+
 impl From<ReadError> for JournalError {
     /// Of what reads a whole log: damage is in its report.
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Io { action, segment, source } => Self::io(action, segment, source),
+            ReadError::Io { action, segment: Some(base), byte: Some(byte), source } => {
+                Self::io_at(action, base, byte, source)
+            }
+            ReadError::Io { action, segment, source, .. } => Self::io(action, segment, source),
             ReadError::Version { segment, found } => Self::Version { segment, found },
             other => Self::io("read", None, io::Error::other(other)),
         }

@@ -69,10 +69,15 @@ pub fn register(registry: &mut Registry) {
 impl Sources {
     /// Why the gateway is not ready; `None` when it is.
     fn not_ready(&self) -> Option<String> {
+        let stats = self.journal.stats();
+        let why = stats.last_error.unwrap_or_default();
         if self.journal.durable().closed {
-            return Some("the journal takes no more: see last_error".to_owned());
+            Some(format!("the journal takes no more: {why}"))
+        } else if stats.failing {
+            Some(format!("the journal cannot store, and nobody is acknowledged: {why}"))
+        } else {
+            self.journal.blocked().borrow().as_ref().map(ToString::to_string)
         }
-        self.journal.blocked().borrow().as_ref().map(ToString::to_string)
     }
 }
 

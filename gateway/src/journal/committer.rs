@@ -140,6 +140,7 @@ impl<S: Storage> Committer<S> {
                 let mut stats = lock(&self.journal.shared.stats);
                 stats.commits += 1;
                 stats.records += count;
+                stats.failing = false;
                 drop(stats);
                 self.look_after_commit();
                 true
@@ -181,7 +182,11 @@ impl<S: Storage> Committer<S> {
             };
             generation
         };
-        lock(&self.journal.shared.stats).last_error = Some(problem.to_string());
+        let mut stats = lock(&self.journal.shared.stats);
+        stats.last_error = Some(problem.to_string());
+        stats.failing = true;
+        stats.counters = *self.log.stats();
+        drop(stats);
         self.journal.shared.durable.send_modify(|durable| durable.generation = generation);
         if problem.is_final() {
             self.close("the disk failed; the gateway has to be restarted");

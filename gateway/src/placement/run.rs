@@ -90,6 +90,8 @@ enum Fault {
     Log(#[from] JournalError),
     #[error("{0}")]
     Read(ReadError),
+    #[error("the log is closed; it is opened again")]
+    Closed,
 }
 
 impl Placement {
@@ -368,7 +370,7 @@ impl Shared {
         work: impl FnOnce(&mut Placer<DirStorage>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let mut open = self.placer();
-        let Some(placer) = open.as_mut() else { return Err(Fault::Log(closed())) };
+        let Some(placer) = open.as_mut() else { return Err(Fault::Closed) };
         let worked = work(placer);
         if worked.is_err()
             && let Some(placer) = open.take()
@@ -471,10 +473,6 @@ impl Shared {
         let signals = waited.unwrap_or_else(PoisonError::into_inner).0;
         (!signals.stop).then_some(signals.sealed)
     }
-}
-
-fn closed() -> JournalError {
-    JournalError::Poisoned { source: None }
 }
 
 fn add(before: &mut Counters, more: &Counters) {

@@ -27,7 +27,8 @@ use crate::stream::{Rows, Streams};
 
 /// Bytes of records that are taken at a time.
 const READ_BYTES: usize = 64 << 10;
-/// How often the state is saved while records come in.
+/// How often the state is saved while records come in, or sooner where the journal is small for what
+/// comes ([`Journal::outgrows`]).
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often while publishers wait for a reader to move on.
 const SAVE_BLOCKED_EVERY: Duration = Duration::from_secs(1);
@@ -209,7 +210,7 @@ impl QueryRunner {
             }
             let is_blocked = blocked.borrow_and_update().is_some();
             let save_at = following.saved + save_every(following.state_bytes, is_blocked);
-            if Instant::now() >= save_at {
+            if Instant::now() >= save_at || self.journal.outgrows(following.saved_position) {
                 self.settle(&mut following).await;
             }
             if !caught_up {

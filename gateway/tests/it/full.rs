@@ -184,9 +184,10 @@ fn a_full_log_that_drops_the_oldest_leaves_gap_records_here_and_at_the_upstream(
     let (_, publisher) = publish_all(gateway.mqtt, MESSAGES);
     publisher.join().expect("nobody waits");
     assert_eq!(get(gateway.http, "/ready").0, 200);
-    let told = ask_until(gateway.http, "/api/v1/gaps", |_, body| body.contains("retention"));
+    ask_until(gateway.http, "/api/v1/gaps", |_, body| body.contains("retention"));
     mend_upstream(dir.path());
     ask_until(gateway.http, "/api/v1/routes", |_, body| body.contains("\"lag\":0"));
+    let (_, told) = get(gateway.http, "/api/v1/gaps");
     stop(gateway);
     let (numbers, gaps) = arrived(dir.path());
     assert_eq!(numbers.last(), Some(&(MESSAGES as u64 - 1)), "the newest are there");

@@ -3,11 +3,13 @@
 
 mod cold;
 mod compact;
+mod compact_live;
 mod crash;
 mod damage;
 mod faults;
 mod frozen;
 mod journal;
+mod model;
 mod nor;
 mod repair;
 mod retention;
@@ -15,6 +17,7 @@ mod ring;
 mod sim;
 mod spread;
 mod summary;
+mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);

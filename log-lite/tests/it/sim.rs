@@ -71,6 +71,11 @@ pub(crate) struct Disk {
     pub(crate) bytes_read: u64,
     pub(crate) listings: u64,
     pub(crate) fault: Option<(u64, Fault)>,
+    /// How many calls from the chosen one on are hit.
+    pub(crate) fault_calls: u64,
+    /// Calls that only read, and the one of them that fails.
+    pub(crate) reads: u64,
+    pub(crate) read_fault: Option<u64>,
     /// Whether the fault that happened hit a sync.
     pub(crate) hit_sync: bool,
     pub(crate) off: bool,
@@ -94,6 +99,9 @@ impl Default for Disk {
             bytes_read: 0,
             listings: 0,
             fault: None,
+            fault_calls: 1,
+            reads: 0,
+            read_fault: None,
             hit_sync: false,
             off: false,
             seed: 0,
@@ -117,9 +125,20 @@ impl Disk {
         }
         self.calls += 1;
         match self.fault {
-            Some((at, fault)) if at == self.calls => Ok(Some(fault)),
+            Some((at, fault)) if (at..at + self.fault_calls).contains(&self.calls) => {
+                Ok(Some(fault))
+            }
             _ => Ok(None),
         }
+    }
+
+    /// Counts a call that only reads.
+    fn read(&mut self) -> io::Result<()> {
+        if self.off {
+            return Err(off());
+        }
+        self.reads += 1;
+        if self.read_fault == Some(self.reads) { Err(ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn file(&mut self, number: u64) -> io::Result<&mut SimData> {
@@ -319,9 +338,7 @@ impl Storage for SimStorage {
 
     fn list(&self) -> io::Result<Vec<SegmentEntry>> {
         self.with(|disk| {
-            if disk.off {
-                return Err(off());
-            }
+            disk.read()?;
             disk.listings += 1;
             let entry = |(name, data): (Name, &SimData)| match name {
                 Name::Segment(base) => Some(SegmentEntry {
@@ -350,6 +367,7 @@ impl Storage for SimStorage {
     }
 
     fn open(&self, base: u64, _write: bool) -> io::Result<SimFile> {
+        self.with(|disk| disk.read())?;
         let number = self.with(|disk| disk.number(Name::Segment(base)))?;
         Ok(SimFile(self.clone(), number))
     }
@@ -441,9 +459,7 @@ impl Storage for SimStorage {
 
     fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
         self.with(|disk| {
-            if disk.off {
-                return Err(off());
-            }
+            disk.read()?;
             let newest = disk.summaries.get(&base).and_then(|states| states.last()?.as_ref());
             Ok(newest.filter(|bytes| bytes.len() <= max).cloned())
         })
@@ -479,7 +495,10 @@ impl Disk {
 
 impl SegmentFile for SimFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.with(|disk| Ok(disk.file(self.1)?.current.len() as u64))
+        self.0.with(|disk| {
+            disk.read()?;
+            Ok(disk.file(self.1)?.current.len() as u64)
+        })
     }
 
     fn created_ms(&self) -> Option<i64> {
@@ -495,6 +514,7 @@ impl SegmentFile for SimFile {
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.with(|disk| {
+            disk.read()?;
             let data = &disk.file(self.1)?.current;
             let from = (at as usize).min(data.len());
             let len = buf.len().min(data.len() - from);
