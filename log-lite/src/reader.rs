@@ -1,6 +1,7 @@
 //! A reader: its own position, its own file handles, its own bounded buffer.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::batch::BatchHeader;
@@ -18,6 +19,8 @@ pub struct BatchView<'a> {
     body: &'a [u8],
     from: u64,
     to: u64,
+    segment: u64,
+    bytes: Range<u64>,
 }
 
 impl<'a> BatchView<'a> {
@@ -34,6 +37,21 @@ impl<'a> BatchView<'a> {
     /// The offset after the last record.
     pub fn end(&self) -> u64 {
         self.to
+    }
+
+    /// Base offset of the segment that it is in.
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// Its bytes in the segment, header and body.
+    pub fn bytes(&self) -> Range<u64> {
+        self.bytes.clone()
+    }
+
+    /// Whether it is the first batch of a group commit.
+    pub fn starts_commit(&self) -> bool {
+        self.header.starts_commit
     }
 
     /// The records, in order.
@@ -189,7 +207,7 @@ impl<S: Storage> Reader<S> {
             open.walk.rewind(found);
         }
         let body = open.walk.body(&open.file, found).map_err(failed("read", Some(base)))?;
-        Ok(BatchView { header, body, from, to })
+        Ok(BatchView { header, body, from, to, segment: base, bytes: found.at..found.next })
     }
 
     /// One step in the open segment.

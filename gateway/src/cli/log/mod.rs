@@ -1,0 +1,35 @@
+//! `headwater log`: the log itself, of a data directory, also beside its running gateway.
+
+mod budget;
+mod human;
+mod ls;
+mod out;
+mod place;
+mod progress;
+mod select;
+mod show;
+mod survey;
+mod verify;
+mod walk;
+
+use clap::Subcommand;
+
+use crate::exit::Failure;
+
+#[derive(Subcommand)]
+pub(super) enum LogCommand {
+    /// Segments or partitions with offsets, times and bytes; what reaches the device in a day
+    Ls(ls::Args),
+    /// Records: a table on a terminal, NDJSON when piped
+    Show(show::Args),
+    /// Read everything and check every CRC; exit 1 on damage
+    Verify(place::Place),
+}
+
+pub(super) fn log(command: &LogCommand) -> Result<(), Failure> {
+    match command {
+        LogCommand::Ls(args) => ls::ls(args),
+        LogCommand::Show(args) => show::show(args),
+        LogCommand::Verify(place) => verify::verify(place),
+    }
+}
