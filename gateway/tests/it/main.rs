@@ -3,6 +3,7 @@
 mod acknowledged;
 mod cli;
 mod door;
+mod log_tools;
 mod mqtt;
 mod mqtt_clients;
 mod peer;

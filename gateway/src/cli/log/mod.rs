@@ -1,11 +1,16 @@
 //! `headwater log`: the log itself, of a data directory, also beside its running gateway.
 
 mod budget;
+mod export;
+mod export_dir;
 mod human;
+mod import;
+mod lines;
 mod ls;
 mod out;
 mod place;
 mod progress;
+mod record;
 mod select;
 mod show;
 mod survey;
@@ -22,6 +27,11 @@ pub(super) enum LogCommand {
     Ls(ls::Args),
     /// Records: a table on a terminal, NDJSON when piped
     Show(show::Args),
+    /// A range as NDJSON, or whole partitions to a directory
+    Export(export::Args),
+    /// An export into the log of a stopped gateway. Records keep their stream, partition, key, time
+    /// and bytes, and get new offsets; an import that is repeated stores them again
+    Import(import::Args),
     /// Read everything and check every CRC; exit 1 on damage
     Verify(place::Place),
 }
@@ -30,6 +40,8 @@ pub(super) fn log(command: &LogCommand) -> Result<(), Failure> {
     match command {
         LogCommand::Ls(args) => ls::ls(args),
         LogCommand::Show(args) => show::show(args),
+        LogCommand::Export(args) => export::export(args),
+        LogCommand::Import(args) => import::import(args),
         LogCommand::Verify(place) => verify::verify(place),
     }
 }

@@ -1,37 +1,74 @@
 //! Where records are written to: standard output or a file, through a bounded buffer.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Failure};
 
 /// A buffered writer that knows its name.
 pub(super) struct Out {
-    name: String,
-    writer: BufWriter<Box<dyn Write>>,
+    /// Where it ends up; `None`: standard output.
+    path: Option<PathBuf>,
+    /// Where it is written until then.
+    aside: PathBuf,
+    writer: BufWriter<Target>,
+}
+
+enum Target {
+    Stdout(Stdout),
+    File(File),
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(stdout) => stdout.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.flush(),
+            Self::File(file) => file.flush(),
+        }
+    }
 }
 
 impl Out {
     /// Standard output; a reader that has gone away ends the command quietly.
     pub(super) fn stdout() -> Self {
-        let writer: Box<dyn Write> = Box::new(io::stdout());
-        Self { name: "standard output".to_owned(), writer: BufWriter::new(writer) }
+        let writer = BufWriter::new(Target::Stdout(io::stdout()));
+        Self { path: None, aside: PathBuf::from("standard output"), writer }
     }
 
-    /// A new file, or standard output for `-`.
-    pub(super) fn named(path: &Path) -> Result<Self, Failure> {
+    /// A new file.
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        let aside = path.to_owned();
+        let file = File::create(path).map_err(|problem| fault(path, &problem))?;
+        let writer = BufWriter::new(Target::File(file));
+        Ok(Self { path: Some(aside.clone()), aside, writer })
+    }
+
+    /// A file that has its name once [`Out::finish`] was called, or standard output for `-`.
+    pub(super) fn aside(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Ok(Self::stdout());
         }
-        let name = path.display().to_string();
-        let file = File::create(path).map_err(|problem| fault(&name, &problem))?;
-        let writer: Box<dyn Write> = Box::new(file);
-        Ok(Self { name, writer: BufWriter::new(writer) })
+        let mut name = path.as_os_str().to_owned();
+        name.push(".partial");
+        let out = Self::create(Path::new(&name))?;
+        Ok(Self { path: Some(path.to_owned()), ..out })
+    }
+
+    /// Whether a person is looking.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.path.is_none() && io::stdout().is_terminal()
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.writer.write_all(bytes).map_err(|problem| fault(&self.name, &problem))
+        self.writer.write_all(bytes).map_err(|problem| fault(&self.aside, &problem))
     }
 
     pub(super) fn line(&mut self, text: &str) -> Result<(), Failure> {
@@ -40,15 +77,38 @@ impl Out {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
-        self.writer.flush().map_err(|problem| fault(&self.name, &problem))
+        self.writer.flush().map_err(|problem| fault(&self.aside, &problem))
+    }
+
+    /// Writes all out and gives a file its name; true for a file.
+    pub(super) fn finish(mut self) -> Result<bool, Failure> {
+        match self.path.take() {
+            Some(path) => self.rename(&path).map(|()| true),
+            None => self.flush().map(|()| false),
+        }
+    }
+
+    /// Syncs a file and gives it this name.
+    pub(super) fn rename(mut self, path: &Path) -> Result<(), Failure> {
+        self.flush()?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.unwrap_or(Path::new("."));
+        let synced = match self.writer.get_ref() {
+            Target::File(file) => file.sync_all(),
+            Target::Stdout(_) => Ok(()),
+        };
+        synced
+            .and_then(|()| std::fs::rename(&self.aside, path))
+            .and_then(|()| File::open(dir)?.sync_all())
+            .map_err(|problem| fault(path, &problem))
     }
 }
 
-fn fault(name: &str, problem: &io::Error) -> Failure {
+fn fault(path: &Path, problem: &io::Error) -> Failure {
     if problem.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    Failure::new(Code::Disk, format!("{name} cannot be written: {problem}"))
+    Failure::new(Code::Disk, format!("{} cannot be written: {problem}", path.display()))
 }
 
 /// Rows as aligned columns, in bounded memory: a column is as wide as its widest cell so far.
@@ -106,7 +166,7 @@ mod tests {
     fn columns_stay_aligned_beyond_what_is_looked_at_at_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("table");
-        let mut out = Out::named(&path).expect("a file");
+        let mut out = Out::create(&path).expect("a file");
         let mut columns = Columns::new(["n", "key"]);
         for number in 0..=ROWS_AT_ONCE {
             columns.row([number.to_string(), "größer".to_owned()], &mut out).expect("room");

@@ -1,6 +1,6 @@
 //! Where the log is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::{ConfigArg, journal_dir};
@@ -34,16 +34,22 @@ impl Place {
         }
     }
 
+    /// Bytes of a segment, where a configuration says so.
+    pub(super) fn segment_size(&self) -> Result<Option<u32>, Failure> {
+        match &self.data {
+            Some(_) => Ok(None),
+            None => Ok(Some(Config::load(&self.config.path())?.log.segment_bytes)),
+        }
+    }
+
     /// The log and its streams, to read.
     pub(super) fn open(&self) -> Result<Log, Failure> {
-        Log::open(self.dir()?)
+        Log::open(&self.dir()?)
     }
 }
 
 /// A log on this machine and what its records mean.
 pub(super) struct Log {
-    /// The data directory.
-    pub(super) data: PathBuf,
     /// The segments.
     pub(super) journal: PathBuf,
     pub(super) streams: Arc<Streams>,
@@ -52,13 +58,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn open(data: PathBuf) -> Result<Self, Failure> {
+    pub(super) fn open(data: &Path) -> Result<Self, Failure> {
         let manifest =
-            Manifest::load(&data).map_err(|problem| Failure::new(Code::NoInput, problem))?;
+            Manifest::load(data).map_err(|problem| Failure::new(Code::NoInput, problem))?;
         let streams = Arc::new(Streams::from_manifest(manifest));
         let nodes = Arc::new(Nodes::default());
         let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes));
-        Ok(Self { journal: journal_dir(&data), data, streams, nodes, rows })
+        Ok(Self { journal: journal_dir(data), streams, nodes, rows })
     }
 
     /// A stream by its name.

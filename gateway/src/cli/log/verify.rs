@@ -23,8 +23,8 @@ pub(super) fn verify(place: &Place) -> Result<(), Failure> {
     }
     if let Some(torn) = &report.torn_tail {
         print_line(&format!(
-            "tail: {} bytes of a commit that is under way or was cut, at {:020}.log byte {}; never \
-             acknowledged",
+            "tail: {} bytes of a commit that is under way or was cut, at {:020}.log byte {}; nothing \
+             whole stands behind them",
             torn.bytes, torn.segment, torn.byte
         ));
     }
