@@ -1,18 +1,19 @@
 //! The file journal: one writer, one write and one sync for everything appended since the last.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::Path;
 
-use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
+use crate::batch::{MAX_BATCH_HEADER, MAX_BODY};
 use crate::chunk::ChunkHeader;
-use crate::crc::crc32c;
+use crate::commit::Pending;
 use crate::error::{AppendError, JournalError};
 use crate::record;
 use crate::recover::{self, Recovery};
-use crate::segment::{self, HEAD_LEN};
-use crate::stats::{CommitStats, Counters};
-use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
+use crate::retention::{Clock, WhenFull};
+use crate::segment::HEAD_LEN;
+use crate::stats::Counters;
+use crate::storage::{DirStorage, SegmentEntry, Storage};
+use crate::summary::Builder;
 
 /// Bytes that may wait for a commit.
 pub const MAX_PENDING: usize = 16 << 20;
@@ -27,6 +28,11 @@ pub struct JournalOptions {
     pub segment_size: u32,
     /// Bytes of all segments, beyond which [`Journal::enforce_retention`] deletes the oldest.
     pub max_size: Option<u64>,
+    /// How long after its last write a segment may be deleted, in ms. The time is that of the
+    /// clock handed to [`Journal::enforce_retention`], not that of the records.
+    pub max_age_ms: Option<u64>,
+    /// What retention does with records that not everyone has read.
+    pub when_full: WhenFull,
     /// Bytes by which the newest segment is filled with zeros ahead of the records, so that most
     /// commits write over blocks that are already there. 0 or 1: not ahead at all.
     pub zero_fill_step: u32,
@@ -34,19 +40,14 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { segment_size: 16 << 20, max_size: None, zero_fill_step: 256 << 10 }
+        Self {
+            segment_size: 16 << 20,
+            max_size: None,
+            max_age_ms: None,
+            when_full: WhenFull::DropOldest,
+            zero_fill_step: 256 << 10,
+        }
     }
-}
-
-/// Consecutive records of one partition that wait for the commit.
-#[derive(Debug)]
-struct Pending {
-    partition: u16,
-    offset: u64,
-    count: u32,
-    time_ms: i64,
-    body_at: usize,
-    body_len: usize,
 }
 
 /// The segment that is written to.
@@ -58,6 +59,8 @@ pub(crate) struct Active<F> {
     pub(crate) pos: u64,
     /// Bytes of the file; zeros from `pos` on.
     pub(crate) len: u64,
+    /// Of what is before `pos`, where that is whole.
+    pub(crate) summary: Option<Builder>,
 }
 
 /// The writer of a log.
@@ -70,29 +73,16 @@ pub struct Journal<S: Storage = DirStorage> {
     pub(crate) active: Option<Active<S::File>>,
     pub(crate) end: u64,
     pub(crate) keep: u64,
+    pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     /// An error of retention that its caller has not seen yet.
     pub(crate) deferred: Option<JournalError>,
-    bodies: Vec<u8>,
-    pending: Vec<Pending>,
-    next: u64,
-    asked: u64,
-    out: Vec<u8>,
-    poisoned: bool,
-}
-
-/// Where a commit began, to go back to.
-struct Undo {
-    segments: usize,
-    pos: u64,
-}
-
-/// A failed step of a commit.
-enum Failed {
-    /// Nothing is lost: the bytes can be taken back.
-    Write(JournalError),
-    /// What the disk holds is not known any more.
-    Sync(io::Error),
+    pub(crate) bodies: Vec<u8>,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) next: u64,
+    pub(crate) asked: u64,
+    pub(crate) out: Vec<u8>,
+    pub(crate) poisoned: bool,
 }
 
 impl Journal<DirStorage> {
@@ -118,6 +108,7 @@ impl<S: Storage> Journal<S> {
         }
         let recovered = recover::recover(&storage)?;
         let recovery = recovered.report;
+        let clock = Clock::at_open(recovered.active.as_ref(), recovered.segments.back());
         let journal = Self {
             storage,
             options,
@@ -125,6 +116,7 @@ impl<S: Storage> Journal<S> {
             active: recovered.active,
             end: recovery.end,
             keep: u64::MAX,
+            clock,
             counters: Counters::default(),
             deferred: None,
             bodies: Vec::new(),
@@ -176,60 +168,19 @@ impl<S: Storage> Journal<S> {
                 time_ms,
                 body_at,
                 body_len: 0,
+                payload: 0,
+                times_ms: (time_ms, time_ms),
             });
         }
         let batch = self.pending.last_mut().expect("a batch was opened above");
         batch.count += 1;
         batch.body_len += len;
+        batch.payload += (key.len() + value.len()) as u64;
+        batch.times_ms = (batch.times_ms.0.min(time_ms), batch.times_ms.1.max(time_ms));
         record::put(&mut self.bodies, delta, key, value);
         self.next += 1;
         self.asked += (key.len() + value.len()) as u64;
         Ok(offset)
-    }
-
-    /// Makes everything appended durable: one write and one sync, and one more of each where a
-    /// segment is full.
-    ///
-    /// # Errors
-    /// What was appended is dropped and its offsets are given away again.
-    /// [`JournalError::DiskFull`] and [`JournalError::Io`] leave the log as it was;
-    /// [`JournalError::Poisoned`] stops this journal until it is opened again.
-    pub fn commit(&mut self) -> Result<CommitStats, JournalError> {
-        if self.poisoned {
-            return Err(JournalError::Poisoned { source: None });
-        }
-        let before = self.counters;
-        let undo = Undo {
-            segments: self.segments.len(),
-            pos: self.active.as_ref().map_or(0, |active| active.pos),
-        };
-        let pending = std::mem::take(&mut self.pending);
-        let bodies = std::mem::take(&mut self.bodies);
-        let result = self.write_all(&pending, &bodies);
-        let records = self.next - self.end;
-        let asked = std::mem::take(&mut self.asked);
-        self.recycle(pending, bodies);
-        match result {
-            Ok(batches) => {
-                self.end = self.next;
-                self.counters.commits += u64::from(records > 0);
-                self.counters.records += records;
-                self.counters.bytes_asked += asked;
-                Ok(CommitStats {
-                    records,
-                    batches,
-                    bytes: self.counters.bytes_issued - before.bytes_issued,
-                    writes: self.counters.writes - before.writes,
-                    syncs: self.counters.syncs - before.syncs,
-                    end: self.end,
-                })
-            }
-            Err(failed) => {
-                self.next = self.end;
-                self.counters.failed_commits += 1;
-                Err(self.give_up(failed, &undo))
-            }
-        }
     }
 
     /// Drops what was appended since the last commit.
@@ -249,7 +200,7 @@ impl<S: Storage> Journal<S> {
     pub fn advance_to(&mut self, offset: u64) -> Result<(), JournalError> {
         self.commit()?;
         if offset > self.end {
-            self.active = None;
+            self.seal();
             (self.end, self.next) = (offset, offset);
         }
         Ok(())
@@ -298,166 +249,4 @@ impl<S: Storage> Journal<S> {
     fn max_body(&self) -> usize {
         MAX_BODY.min(self.options.segment_size as usize - HEAD_LEN - MAX_BATCH_HEADER)
     }
-
-    fn recycle(&mut self, mut pending: Vec<Pending>, mut bodies: Vec<u8>) {
-        const KEEP: usize = 1 << 20;
-        pending.clear();
-        bodies.clear();
-        bodies.shrink_to(KEEP);
-        self.out.clear();
-        self.out.shrink_to(KEEP);
-        (self.pending, self.bodies) = (pending, bodies);
-    }
-
-    fn write_all(&mut self, pending: &[Pending], bodies: &[u8]) -> Result<u64, Failed> {
-        let mut rest = pending;
-        while let Some(first) = rest.first() {
-            self.out.clear();
-            let fresh = match &self.active {
-                Some(active) if self.fits(active.pos, first) => false,
-                _ => {
-                    self.create(first)?;
-                    true
-                }
-            };
-            let taken = self.fill_out(rest, bodies);
-            self.write_out(fresh)?;
-            rest = &rest[taken..];
-        }
-        Ok(pending.len() as u64)
-    }
-
-    fn fits(&self, pos: u64, batch: &Pending) -> bool {
-        let most = pos + (MAX_BATCH_HEADER + batch.body_len) as u64;
-        most <= u64::from(self.options.segment_size)
-    }
-
-    /// Makes the segment that begins with this batch, and its head in `out`.
-    fn create(&mut self, first: &Pending) -> Result<(), Failed> {
-        let base = first.offset;
-        let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
-        let file = self.storage.create(base).map_err(failed)?;
-        let chunk = segment::header(base, first.time_ms);
-        segment::put_head(&chunk, &mut self.out);
-        self.segments.push_back(SegmentEntry { base, bytes: 0 });
-        self.active = Some(Active { file, chunk, pos: 0, len: 0 });
-        self.counters.segments_created += 1;
-        Ok(())
-    }
-
-    /// Puts as many batches as fit the active segment into `out`; returns how many.
-    fn fill_out(&mut self, batches: &[Pending], bodies: &[u8]) -> usize {
-        let active = self.active.as_ref().expect("a commit writes to an active segment");
-        let (chunk, pos) = (active.chunk, active.pos);
-        let mut taken = 0;
-        for batch in batches {
-            if taken > 0 && !self.fits(pos + self.out.len() as u64, batch) {
-                break;
-            }
-            let body = &bodies[batch.body_at..batch.body_at + batch.body_len];
-            let header = BatchHeader {
-                kind: BatchKind::Records,
-                starts_commit: taken == 0,
-                partition: batch.partition,
-                body_len: batch.body_len as u32,
-                count: batch.count,
-                offset: batch.offset,
-                time_ms: batch.time_ms,
-                body_crc: crc32c(body),
-            };
-            let mut bytes = [0; MAX_BATCH_HEADER];
-            let len = header.encode(&chunk, &mut bytes);
-            self.out.extend_from_slice(&bytes[..len]);
-            self.out.extend_from_slice(body);
-            taken += 1;
-        }
-        taken
-    }
-
-    /// One write of `out`, with zeros behind it where the file has to grow, and one sync.
-    fn write_out(&mut self, fresh: bool) -> Result<(), Failed> {
-        let active = self.active.as_mut().expect("a commit writes to an active segment");
-        let base = active.chunk.base_offset;
-        let data_end = active.pos + self.out.len() as u64;
-        if data_end > active.len {
-            let step = u64::from(self.options.zero_fill_step.max(1));
-            let limit = u64::from(self.options.segment_size).max(data_end);
-            let zeros = data_end.next_multiple_of(step).min(limit) - data_end;
-            self.out.resize(self.out.len() + zeros as usize, 0);
-            self.counters.zero_fill_bytes += zeros;
-        }
-        self.counters.writes += 1;
-        self.counters.bytes_issued += self.out.len() as u64;
-        active
-            .file
-            .write_at(active.pos, &self.out)
-            .map_err(|source| Failed::Write(JournalError::io("write to", Some(base), source)))?;
-        active.len = active.len.max(active.pos + self.out.len() as u64);
-        self.segments.back_mut().expect("the active segment is listed").bytes = active.len;
-        self.counters.syncs += 1;
-        active.file.sync().map_err(Failed::Sync)?;
-        active.pos = data_end;
-        if fresh {
-            self.counters.dir_syncs += 1;
-            self.storage.sync_dir().map_err(Failed::Sync)?;
-        }
-        Ok(())
-    }
-
-    fn give_up(&mut self, failed: Failed, undo: &Undo) -> JournalError {
-        match failed {
-            Failed::Write(error) => match self.roll_back(undo) {
-                Ok(()) => error,
-                Err(source) => self.poison(source),
-            },
-            Failed::Sync(source) => self.poison(source),
-        }
-    }
-
-    fn poison(&mut self, source: io::Error) -> JournalError {
-        self.poisoned = true;
-        JournalError::Poisoned { source: Some(source) }
-    }
-
-    /// Takes back what a failed commit wrote: its segments, newest first, then its bytes at the
-    /// tail. Left there, they could pass for records once the next commit is torn.
-    fn roll_back(&mut self, undo: &Undo) -> io::Result<()> {
-        let created = self.segments.len() > undo.segments;
-        if created {
-            self.active = None;
-        }
-        while self.segments.len() > undo.segments {
-            let segment = self.segments.pop_back().expect("longer than before the commit");
-            self.storage.remove(segment.base)?;
-            self.storage.sync_dir()?;
-        }
-        let Some(last) = self.segments.back_mut() else { return Ok(()) };
-        if undo.pos == 0 {
-            // The commit found no active segment and made the first of a log of sealed ones.
-            return Ok(());
-        }
-        if created {
-            let file = self.storage.open(last.base, true)?;
-            let chunk = segment::read_head(&file, last.base)?
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-            self.active = Some(Active { file, chunk, pos: undo.pos, len: 0 });
-        }
-        let active = self.active.as_mut().expect("reopened above, or never closed");
-        active.pos = undo.pos;
-        active.len = active.file.len()?;
-        last.bytes = active.len;
-        zero(&active.file, active.pos, active.len)?;
-        active.file.sync()
-    }
-}
-
-/// Writes zeros from `at` to `end`.
-pub(crate) fn zero<F: SegmentFile>(file: &F, mut at: u64, end: u64) -> io::Result<()> {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    while at < end {
-        let len = (end - at).min(ZEROS.len() as u64);
-        file.write_at(at, &ZEROS[..len as usize])?;
-        at += len;
-    }
-    Ok(())
 }

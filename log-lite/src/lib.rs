@@ -8,6 +8,8 @@ mod ring;
 mod varint;
 
 #[cfg(feature = "std")]
+mod commit;
+#[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
 mod journal;
@@ -25,6 +27,8 @@ mod segment;
 mod stats;
 #[cfg(feature = "std")]
 mod storage;
+#[cfg(feature = "std")]
+mod summary;
 #[cfg(feature = "std")]
 mod verify;
 #[cfg(feature = "std")]
@@ -46,7 +50,7 @@ pub use record::{Record, Records};
 #[cfg(feature = "std")]
 pub use recover::{Recovery, SetAside, TornTail};
 #[cfg(feature = "std")]
-pub use retention::Dropped;
+pub use retention::{DropCause, Dropped, WhenFull};
 #[cfg(feature = "std")]
 pub use stats::{CommitStats, Counters};
 #[cfg(feature = "std")]

@@ -10,7 +10,11 @@ use crate::error::{Damage, ReadError, Why};
 use crate::record::Records;
 use crate::segment;
 use crate::storage::{DirStorage, SegmentEntry, Storage};
+use crate::summary::Summary;
 use crate::walk::{Located, Met, Walk};
+
+/// Offsets that a seek walks over rather than look for the place anew.
+const NEAR: u64 = 1024;
 
 /// The records of one batch that the reader asked for. Borrows the reader's buffer.
 #[derive(Clone, Debug)]
@@ -128,41 +132,65 @@ impl<S: Storage> Reader<S> {
 
     /// Goes to an offset, which need not be there yet.
     pub fn seek(&mut self, offset: u64) {
-        let ahead = self.open.as_ref().is_some_and(|open| open.walk.expected() <= offset);
-        if !ahead {
+        let expected = self.open.as_ref().map(|open| open.walk.expected());
+        let near = |expected| expected <= offset && offset - expected <= NEAR;
+        if !expected.is_some_and(near) {
             self.open = None;
         }
         self.position = offset;
     }
 
     /// Goes to the first record, in the order of the log, whose time is at or after `time_ms`, or
-    /// to the end; returns the offset. Whole segments are passed over by the time of their first
-    /// record, so among records far out of order some that qualify may lie before.
+    /// to the end; returns the offset. Times need not be in order. Of segments whose summary says
+    /// that all their records are earlier, nothing else is read.
     ///
     /// # Errors
     /// [`ReadError::Io`], [`ReadError::Version`]. Damage on the way is passed over.
     pub fn seek_time(&mut self, time_ms: i64, limit: u64) -> Result<u64, ReadError> {
         let segments = self.segments()?;
-        let (mut low, mut high) = (0, segments.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match self.base_time(segments[middle].base)? {
-                Some(base_time) if base_time >= time_ms => high = middle,
-                _ => low = middle + 1,
+        self.seek(segments.first().map_or(0, |oldest| oldest.base));
+        for (at, segment) in segments.iter().enumerate() {
+            let until = segments.get(at + 1).map_or(limit, |next| next.base).min(limit);
+            let from = match self.summary(segment.base)? {
+                None => segment.base,
+                Some(summary) => match summary.before_time(time_ms) {
+                    Some(from) => from,
+                    None => {
+                        self.seek(summary.end.min(limit));
+                        continue;
+                    }
+                },
+            };
+            self.seek(from.max(self.position));
+            if let Some(offset) = self.find_time(time_ms, until)? {
+                self.seek(offset);
+                return Ok(offset);
             }
         }
-        let from = segments.get(low.saturating_sub(1)).map_or(0, |segment| segment.base);
-        self.seek(from);
+        Ok(self.position)
+    }
+
+    fn summary(&self, base: u64) -> Result<Option<Summary>, ReadError> {
+        let file = match self.storage.open(base, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", Some(base))(error)),
+        };
+        let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
+        Ok(head.ok().and_then(|chunk| Summary::load(&self.storage, &file, &chunk)))
+    }
+
+    /// The first record from the position on, and below `until`, that is at or after a time.
+    fn find_time(&mut self, time_ms: i64, until: u64) -> Result<Option<u64>, ReadError> {
         loop {
-            let found = match self.next(limit) {
+            let found = match self.next(until) {
                 Ok(Some(batch)) => batch.records().find(|record| record.time_ms >= time_ms),
-                Ok(None) => return Ok(self.position),
+                Ok(None) => return Ok(None),
                 Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => None,
                 Err(error) => return Err(error),
             };
-            if let Some(offset) = found.map(|record| record.offset) {
-                self.seek(offset);
-                return Ok(offset);
+            if let Some(record) = found {
+                return Ok(Some(record.offset));
             }
         }
     }
@@ -179,8 +207,12 @@ impl<S: Storage> Reader<S> {
             if self.position >= limit {
                 return Ok(None);
             }
-            if self.open.is_none() && !self.locate(limit)? {
-                return Ok(None);
+            if self.open.is_none() {
+                if !self.locate(limit)? {
+                    return Ok(None);
+                }
+                // A summary may have moved the position up to the limit.
+                continue;
             }
             match self.look(false)? {
                 Look::Found(found) => break found,
@@ -243,6 +275,7 @@ impl<S: Storage> Reader<S> {
             other => return Ok(other),
         }
         if expected > base && self.open_segment(expected)?.is_ok() {
+            self.pass_by();
             return Ok(Look::Skipped);
         }
         let why = match self.look(true)? {
@@ -293,7 +326,10 @@ impl<S: Storage> Reader<S> {
             };
         };
         match self.open_segment(holds.base)? {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.pass_by();
+                Ok(true)
+            }
             Err(Missing::Deleted) => self.locate(limit),
             Err(Missing::Header) => {
                 let next = segments.get(after).map(|segment| segment.base);
@@ -328,14 +364,20 @@ impl<S: Storage> Reader<S> {
         }
     }
 
-    fn base_time(&self, base: u64) -> Result<Option<i64>, ReadError> {
-        match self.storage.open(base, false) {
-            Ok(file) => {
-                let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
-                Ok(head.ok().map(|chunk| chunk.base_time_ms))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("open", Some(base))(error)),
+    /// In a segment that was just opened, passes by what its summary says is not wanted.
+    fn pass_by(&mut self) {
+        let open = self.open.as_mut().expect("callers open a segment first");
+        let chunk = *open.walk.chunk();
+        if self.only.is_none() && self.position <= chunk.base_offset {
+            return;
+        }
+        let Some(summary) = Summary::load(&self.storage, &open.file, &chunk) else { return };
+        if self.only.as_ref().is_none_or(|only| summary.has_any(only)) {
+            let (byte, offset) = summary.before_offset(self.position);
+            open.walk.stand_at(byte, offset);
+        } else {
+            open.walk.stand_at(summary.used, summary.end);
+            self.position = self.position.max(summary.end);
         }
     }
 

@@ -12,10 +12,12 @@ use std::io;
 
 use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
+use crate::commit::zero;
 use crate::error::{Damage, JournalError, Why};
-use crate::journal::{Active, zero};
+use crate::journal::Active;
 use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
+use crate::summary::Builder;
 use crate::walk::{Met, Walk};
 
 const SECTOR: u64 = 512;
@@ -94,11 +96,11 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
         let file = storage.open(base, true).map_err(failed("open", Some(base)))?;
         match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
             Ok(chunk) => {
-                let scan = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
+                let (pos, summary) = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
                 storage.sync_dir().map_err(failed("sync", None))?;
-                recovered.active = Some(Active { file, chunk, pos: scan, len });
+                recovered.active = Some(Active { file, chunk, pos, len, summary });
             }
             Err(ChunkError::Version(found)) => {
                 return Err(JournalError::Version { segment: base, found });
@@ -150,20 +152,33 @@ fn retire<S: Storage>(
     storage.sync_dir()
 }
 
-/// Walks the newest segment and makes its end durable; returns where the next batch goes.
-fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) -> io::Result<u64> {
+/// Walks the newest segment and makes its end durable; returns where the next batch goes, and a
+/// summary where all before is whole.
+fn scan_newest<F: SegmentFile>(
+    file: &F,
+    mut walk: Walk,
+    report: &mut Recovery,
+) -> io::Result<(u64, Option<Builder>)> {
     let base = walk.chunk().base_offset;
+    let mut summary = Some(Builder::new(walk.chunk()));
     let mut last_commit = walk.pos();
     // Holes that no later commit has vouched for yet, each with the end of its bytes.
     let mut open: Vec<(Damage, u64)> = Vec::new();
     let mut end = loop {
         match walk.next(file, &|_| true, true)? {
-            Met::Batch(batch) if batch.header.starts_commit => {
-                last_commit = batch.at;
-                report.damage.extend(open.drain(..).map(|(damage, _)| damage));
+            Met::Batch(batch) => {
+                if batch.header.starts_commit {
+                    last_commit = batch.at;
+                    report.damage.extend(open.drain(..).map(|(damage, _)| damage));
+                }
+                if let Some(summary) = &mut summary {
+                    summary.add_read(&batch, walk.body(file, &batch)?);
+                }
             }
-            Met::Batch(_) => {}
-            Met::Hole(damage) => open.push((damage, walk.pos())),
+            Met::Hole(damage) => {
+                summary = None;
+                open.push((damage, walk.pos()));
+            }
             Met::End { at, .. } => break at,
         }
     };
@@ -184,7 +199,7 @@ fn scan_newest<F: SegmentFile>(file: &F, mut walk: Walk, report: &mut Recovery) 
     let from = last_commit.min(end);
     rewrite(file, if from == HEAD_LEN as u64 { 0 } else { from }, file.len()?)?;
     file.sync()?;
-    Ok(end)
+    Ok((end, summary))
 }
 
 /// Writes the last commit and the zeros behind it over themselves: after a failed sync the system

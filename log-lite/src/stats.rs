@@ -30,6 +30,9 @@ pub struct Counters {
     pub bytes_issued: u64,
     /// The part of `bytes_issued` that is zero fill.
     pub zero_fill_bytes: u64,
+    /// Bytes of the 4 KiB blocks that the writes touched: what a disk that writes whole blocks is
+    /// given at least, without what the file system adds for itself.
+    pub device_bytes: u64,
     /// Writes issued.
     pub writes: u64,
     /// File syncs issued.
@@ -42,4 +45,10 @@ pub struct Counters {
     pub segments_created: u64,
     /// Segments deleted by retention.
     pub segments_deleted: u64,
+    /// Summaries written beside sealed segments.
+    pub summaries: u64,
+    /// Bytes of these summaries.
+    pub summary_bytes: u64,
+    /// Summaries that could not be written; readers walk those segments instead.
+    pub failed_summaries: u64,
 }

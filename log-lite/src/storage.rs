@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::JournalError;
 
@@ -14,6 +15,8 @@ pub struct SegmentEntry {
     pub base: u64,
     /// Bytes of the file, zero fill included.
     pub bytes: u64,
+    /// When it was last written, in ms since 1970 by the system's clock; 0 where nobody knows.
+    pub modified_ms: i64,
 }
 
 /// What a journal needs of the place where its segments are.
@@ -39,7 +42,7 @@ pub trait Storage {
     /// `NotFound` where there is none, and those of the place itself.
     fn open(&self, base: u64, write: bool) -> io::Result<Self::File>;
 
-    /// Removes a segment.
+    /// Removes a segment and its summary.
     ///
     /// # Errors
     /// Of the place itself.
@@ -56,6 +59,26 @@ pub trait Storage {
     /// # Errors
     /// Of the place itself.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// The summary beside a segment, if there is one of at most `max` bytes. A place that keeps
+    /// none is right too: readers then walk the segments.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
+        let _ = (base, max);
+        Ok(None)
+    }
+
+    /// Puts a summary beside a segment, in place of the one that is there. It may be lost or torn
+    /// by a power cut, and nobody syncs it.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
+        let _ = (base, bytes);
+        Ok(())
+    }
 }
 
 /// An open segment.
@@ -72,6 +95,11 @@ pub trait SegmentFile {
     /// As [`SegmentFile::len`].
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
+    }
+
+    /// When the file was made, in ms since 1970 by the system's clock, where that is known.
+    fn created_ms(&self) -> Option<i64> {
+        None
     }
 
     /// Reads at `at` and returns how many bytes there were: fewer than asked only at the end.
@@ -137,6 +165,15 @@ impl DirStorage {
     fn path(&self, base: u64) -> PathBuf {
         self.dir.join(format!("{base:020}.log"))
     }
+
+    fn summary_path(&self, base: u64) -> PathBuf {
+        self.dir.join(format!("{base:020}.sum"))
+    }
+
+    /// Before its segment goes, so that none stays behind. One that does is not believed.
+    fn remove_summary(&self, base: u64) {
+        let _ = std::fs::remove_file(self.summary_path(base));
+    }
 }
 
 impl Storage for DirStorage {
@@ -148,7 +185,10 @@ impl Storage for DirStorage {
             let entry = entry?;
             let Some(base) = entry.file_name().to_str().and_then(parse_name) else { continue };
             match entry.metadata() {
-                Ok(meta) => found.push(SegmentEntry { base, bytes: meta.len() }),
+                Ok(meta) => {
+                    let modified_ms = meta.modified().map_or(0, ms_since_1970);
+                    found.push(SegmentEntry { base, bytes: meta.len(), modified_ms });
+                }
                 // Retention took it between the listing and the look.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -166,6 +206,7 @@ impl Storage for DirStorage {
     }
 
     fn remove(&self, base: u64) -> io::Result<()> {
+        self.remove_summary(base);
         std::fs::remove_file(self.path(base))
     }
 
@@ -174,12 +215,33 @@ impl Storage for DirStorage {
             .map(|n| format!("{base:020}.damaged-{n}"))
             .find(|name| !self.dir.join(name).exists())
             .ok_or(io::ErrorKind::AlreadyExists)?;
+        self.remove_summary(base);
         std::fs::rename(self.path(base), self.dir.join(&free))?;
         Ok(free)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+
+    fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.summary_path(base)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let len = file.metadata()?.len();
+        if len > max as u64 {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; len as usize];
+        let got = SegmentFile::read_at(&file, 0, &mut bytes)?;
+        bytes.truncate(got);
+        Ok(Some(bytes))
+    }
+
+    fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
+        std::fs::write(self.summary_path(base), bytes)
     }
 }
 
@@ -194,6 +256,10 @@ fn create_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn ms_since_1970(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 fn parse_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -203,6 +269,10 @@ fn parse_name(name: &str) -> Option<u64> {
 impl SegmentFile for File {
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn created_ms(&self) -> Option<i64> {
+        self.metadata().ok()?.created().ok().map(ms_since_1970)
     }
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {

@@ -81,6 +81,11 @@ impl Walk {
         self.expected = to.header.offset;
     }
 
+    /// Goes to a place where a batch or the end is known to be, and the offset that comes there.
+    pub(crate) fn stand_at(&mut self, byte: u64, offset: u64) {
+        (self.pos, self.expected) = (byte, offset);
+    }
+
     /// Forgets what was read ahead, since the file may have grown.
     pub(crate) fn refresh(&mut self) {
         self.window.len = 0;

@@ -167,7 +167,7 @@ impl<S: Storage> Committer<S> {
         self.segments = segments;
         let keep = lock(&self.journal.shared.keep).values().copied().min();
         self.log.set_keep(keep.unwrap_or(u64::MAX));
-        match self.log.enforce_retention() {
+        match self.log.enforce_retention(jiff::Timestamp::now().as_millisecond()) {
             Ok(dropped) => {
                 for range in dropped.iter().filter(|range| range.past_keep) {
                     self.note_gap(range);

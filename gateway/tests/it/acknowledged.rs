@@ -37,7 +37,7 @@ partitions = 3
 
 /// Small segments, so that the power also goes while one is made.
 fn options() -> JournalOptions {
-    JournalOptions { segment_size: 2048, max_size: None, zero_fill_step: 512 }
+    JournalOptions { segment_size: 2048, zero_fill_step: 512, ..JournalOptions::default() }
 }
 
 /// Publishes until all is acknowledged or the power is off; returns what was acknowledged.

@@ -84,6 +84,7 @@ impl Storage for Disk {
         let entry = |(base, bytes): (&u64, &Vec<u8>)| SegmentEntry {
             base: *base,
             bytes: bytes.len() as u64,
+            modified_ms: 0,
         };
         Ok(self.lock().cached.iter().map(entry).collect())
     }

@@ -6,7 +6,7 @@ use log_lite::{Journal, JournalError, JournalOptions, Reader, Recovery};
 use proptest::prelude::*;
 
 use crate::Rng;
-use crate::sim::{Fault, SimStorage, Survives};
+use crate::sim::{Fault, NOW, SimStorage, Survives};
 
 const SURVIVALS: [Survives; 4] =
     [Survives::Nothing, Survives::Everything, Survives::SomeSectors, Survives::Prefix];
@@ -31,7 +31,12 @@ struct Model {
 }
 
 fn options() -> JournalOptions {
-    JournalOptions { segment_size: 2048, max_size: Some(6 * 2048), zero_fill_step: 512 }
+    JournalOptions {
+        segment_size: 2048,
+        max_size: Some(6 * 2048),
+        zero_fill_step: 512,
+        ..JournalOptions::default()
+    }
 }
 
 impl Model {
@@ -77,7 +82,7 @@ impl Model {
 
     fn step(&mut self) -> Result<(), JournalError> {
         if self.rng.below(6) == 0 {
-            self.journal.as_mut().unwrap().enforce_retention()?;
+            self.journal.as_mut().unwrap().enforce_retention(NOW)?;
         }
         self.commit()
     }
@@ -125,6 +130,28 @@ impl Model {
             }
             assert_eq!(next, journal.end());
         }
+        self.check_seeks();
+    }
+
+    /// Readers that pass segments by find what those find that read everything.
+    fn check_seeks(&mut self) {
+        let (start, end) = self.journal.as_ref().map(|log| (log.start(), log.end())).unwrap();
+        let partition = self.rng.below(4) as u16;
+        let from = start + self.rng.below(end - start + 1);
+        let time = self.rng.below(1_100) as i64 - 550;
+        let rows = || (start..end).map(|offset| (offset, &self.acked[offset as usize]));
+        let mut reader = Reader::open(self.storage.clone()).unwrap();
+        let first = rows().find(|(_, row)| row.time_ms >= time).map_or(end, |(offset, _)| offset);
+        assert_eq!(reader.seek_time(time, end).unwrap(), first, "the first at or after {time}");
+        reader.only(Some(&[partition]));
+        reader.seek(from);
+        let mut found = Vec::new();
+        while let Some(batch) = reader.next(end).unwrap() {
+            found.extend(batch.records().map(|record| record.offset));
+        }
+        let wanted = rows().filter(|(offset, row)| *offset >= from && row.partition == partition);
+        assert_eq!(found, wanted.map(|(offset, _)| offset).collect::<Vec<_>>());
+        assert_eq!(reader.position(), end);
     }
 }
 
@@ -221,7 +248,7 @@ fn fail_and_go_on(model: &mut Model, survives: Survives) {
         None => {}
     }
     // An error of retention may have waited for its next call.
-    let _ = model.journal.as_mut().unwrap().enforce_retention();
+    let _ = model.journal.as_mut().unwrap().enforce_retention(NOW);
     for _ in 0..4 {
         model.step().unwrap();
     }

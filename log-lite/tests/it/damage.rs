@@ -14,7 +14,7 @@ type Image = BTreeMap<u64, Vec<u8>>;
 const RECORDS: u64 = 40;
 
 fn options() -> JournalOptions {
-    JournalOptions { segment_size: 512, max_size: None, zero_fill_step: 128 }
+    JournalOptions { segment_size: 512, zero_fill_step: 128, ..JournalOptions::default() }
 }
 
 fn value(offset: u64) -> Vec<u8> {

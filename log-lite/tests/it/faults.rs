@@ -7,7 +7,7 @@ use log_lite::{AppendError, Journal, JournalError, JournalOptions, Reader};
 use crate::sim::{Fault, SimStorage};
 
 fn options() -> JournalOptions {
-    JournalOptions { segment_size: 4096, max_size: None, zero_fill_step: 512 }
+    JournalOptions { segment_size: 4096, zero_fill_step: 512, ..JournalOptions::default() }
 }
 
 fn count(storage: &SimStorage) -> usize {
@@ -64,8 +64,8 @@ fn a_commit_that_cannot_make_its_second_segment_takes_back_the_first_part_too() 
     for n in 0..4u8 {
         journal.append(u16::from(n), 0, b"", &[n; 300]).unwrap();
     }
-    // Write and sync of the first part, then the creation.
-    let creation = storage.with(|disk| disk.calls) + 3;
+    // Write and sync of the first part, its summary, then the creation.
+    let creation = storage.with(|disk| disk.calls) + 4;
     storage.with(|disk| disk.fault = Some((creation, Fault::Error(ErrorKind::StorageFull))));
     assert!(matches!(journal.commit(), Err(JournalError::DiskFull { .. })));
     assert_eq!((journal.end(), count(&storage)), (3, 3));

@@ -7,8 +7,10 @@ mod faults;
 mod frozen;
 mod journal;
 mod nor;
+mod retention;
 mod ring;
 mod sim;
+mod summary;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);

@@ -12,6 +12,9 @@ use crate::Rng;
 
 const SECTOR: usize = 512;
 
+/// A time at which a clock is set, in ms since 1970.
+pub(crate) const NOW: i64 = 1_763_700_000_000;
+
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
@@ -39,6 +42,8 @@ struct SimData {
     current: Vec<u8>,
     /// Written since the last sync, in order.
     writes: Vec<(usize, Vec<u8>)>,
+    created_ms: i64,
+    modified_ms: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -47,24 +52,52 @@ enum DirOp {
     Remove(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Disk {
     files: BTreeMap<u64, SimData>,
+    /// Every state that a summary had. It is never synced: a power cut leaves any of them.
+    summaries: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
     durable_names: Vec<u64>,
     dir_ops: Vec<DirOp>,
     /// Removed files whose removal is not durable yet.
     ghosts: BTreeMap<u64, SimData>,
     pub(crate) set_aside: Vec<(u64, Vec<u8>)>,
     pub(crate) calls: u64,
+    /// Bytes of segments that were read, and listings of the directory.
+    pub(crate) bytes_read: u64,
+    pub(crate) listings: u64,
     pub(crate) fault: Option<(u64, Fault)>,
     /// Whether the fault that happened hit a sync.
     pub(crate) hit_sync: bool,
     pub(crate) off: bool,
     pub(crate) seed: u64,
+    /// The system's clock.
+    pub(crate) now_ms: i64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimStorage(pub(crate) Rc<RefCell<Disk>>);
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            summaries: BTreeMap::new(),
+            durable_names: Vec::new(),
+            dir_ops: Vec::new(),
+            ghosts: BTreeMap::new(),
+            set_aside: Vec::new(),
+            calls: 0,
+            bytes_read: 0,
+            listings: 0,
+            fault: None,
+            hit_sync: false,
+            off: false,
+            seed: 0,
+            now_ms: NOW,
+        }
+    }
+}
 
 pub(crate) struct SimFile(SimStorage, u64);
 
@@ -114,6 +147,14 @@ impl Disk {
                 data.lose_power(survives, &mut rng);
                 self.files.insert(base, data);
             }
+        }
+        for states in self.summaries.values_mut() {
+            let mut left = states.swap_remove(rng.below(states.len() as u64) as usize);
+            if let Some(bytes) = left.as_mut().filter(|_| rng.below(3) == 0) {
+                let at = rng.below(bytes.len() as u64 + 1) as usize;
+                bytes[at..].fill(0);
+            }
+            *states = vec![left];
         }
         self.off = false;
         self.fault = None;
@@ -170,13 +211,32 @@ impl SimStorage {
         let storage = Self::default();
         storage.with(|disk| {
             for (base, bytes) in image {
-                let data =
-                    SimData { durable: bytes.clone(), current: bytes.clone(), writes: Vec::new() };
+                let data = SimData {
+                    durable: bytes.clone(),
+                    current: bytes.clone(),
+                    created_ms: NOW,
+                    modified_ms: NOW,
+                    ..SimData::default()
+                };
                 disk.files.insert(*base, data);
                 disk.durable_names.push(*base);
             }
         });
         storage
+    }
+
+    /// The summaries' bytes.
+    pub(crate) fn summaries(&self) -> BTreeMap<u64, Vec<u8>> {
+        let newest = |states: &Vec<Option<Vec<u8>>>| states.last()?.clone();
+        self.with(|disk| {
+            let all = disk.summaries.iter();
+            all.filter_map(|(base, states)| Some((*base, newest(states)?))).collect()
+        })
+    }
+
+    pub(crate) fn set_summary(&self, base: u64, bytes: Option<&[u8]>) {
+        let state = bytes.map(<[u8]>::to_vec);
+        self.with(|disk| disk.summaries.insert(base, vec![state]));
     }
 
     /// A call that changes the directory.
@@ -203,9 +263,11 @@ impl Storage for SimStorage {
             if disk.off {
                 return Err(off());
             }
+            disk.listings += 1;
             let entry = |(base, data): (&u64, &SimData)| SegmentEntry {
                 base: *base,
                 bytes: data.current.len() as u64,
+                modified_ms: data.modified_ms,
             };
             Ok(disk.files.iter().map(entry).collect())
         })
@@ -216,7 +278,9 @@ impl Storage for SimStorage {
             if disk.files.contains_key(&base) {
                 return Err(ErrorKind::AlreadyExists.into());
             }
-            disk.files.insert(base, SimData::default());
+            let now = disk.now_ms;
+            let data = SimData { created_ms: now, modified_ms: now, ..SimData::default() };
+            disk.files.insert(base, data);
             disk.dir_ops.push(DirOp::Create(base));
             Ok(())
         })?;
@@ -232,6 +296,7 @@ impl Storage for SimStorage {
         self.dir_call(|disk| {
             let data = disk.files.remove(&base).ok_or(ErrorKind::NotFound)?;
             disk.ghosts.insert(base, data);
+            disk.summaries.entry(base).and_modify(|states| states.push(None));
             disk.dir_ops.push(DirOp::Remove(base));
             Ok(())
         })
@@ -259,6 +324,29 @@ impl Storage for SimStorage {
             disk.after(fault, true)
         })
     }
+
+    fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
+        self.with(|disk| {
+            if disk.off {
+                return Err(off());
+            }
+            let newest = disk.summaries.get(&base).and_then(|states| states.last()?.as_ref());
+            Ok(newest.filter(|bytes| bytes.len() <= max).cloned())
+        })
+    }
+
+    fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
+        self.with(|disk| {
+            let fault = disk.call()?;
+            let len = match fault {
+                Some(Fault::Error(_)) => Rng::new(disk.seed).below(bytes.len() as u64 + 1),
+                _ => bytes.len() as u64,
+            };
+            let states = disk.summaries.entry(base).or_insert_with(|| vec![None]);
+            states.push(Some(bytes[..len as usize].to_vec()));
+            disk.after(fault, false)
+        })
+    }
 }
 
 impl Disk {
@@ -280,12 +368,17 @@ impl SegmentFile for SimFile {
         self.0.with(|disk| Ok(disk.file(self.1)?.current.len() as u64))
     }
 
+    fn created_ms(&self) -> Option<i64> {
+        self.0.with(|disk| disk.file(self.1).ok().map(|data| data.created_ms))
+    }
+
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.with(|disk| {
             let data = &disk.file(self.1)?.current;
             let from = (at as usize).min(data.len());
             let len = buf.len().min(data.len() - from);
             buf[..len].copy_from_slice(&data[from..from + len]);
+            disk.bytes_read += len as u64;
             Ok(len)
         })
     }
@@ -293,8 +386,9 @@ impl SegmentFile for SimFile {
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.with(|disk| {
             let fault = disk.call()?;
-            let seed = disk.seed;
+            let (seed, now) = (disk.seed, disk.now_ms);
             let data = disk.file(self.1)?;
+            data.modified_ms = now;
             let len = match fault {
                 Some(Fault::Error(_)) => Rng::new(seed).below(bytes.len() as u64 + 1) as usize,
                 _ => bytes.len(),

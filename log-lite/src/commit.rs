@@ -1,0 +1,286 @@
+//! A commit: one write and one sync for everything appended since the last, and the way back.
+
+use std::io;
+
+use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER};
+use crate::crc::crc32c;
+use crate::error::JournalError;
+use crate::journal::{Active, Journal};
+use crate::segment;
+use crate::stats::CommitStats;
+use crate::storage::{SegmentEntry, SegmentFile, Storage};
+use crate::summary::Builder;
+
+/// The unit in which a disk is written.
+const BLOCK: u64 = 4096;
+
+/// Consecutive records of one partition that wait for the commit.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) partition: u16,
+    pub(crate) offset: u64,
+    pub(crate) count: u32,
+    pub(crate) time_ms: i64,
+    pub(crate) body_at: usize,
+    pub(crate) body_len: usize,
+    /// Bytes of keys and values.
+    pub(crate) payload: u64,
+    /// Earliest and latest time.
+    pub(crate) times_ms: (i64, i64),
+}
+
+/// Where a commit began, to go back to.
+struct Undo {
+    segments: usize,
+    pos: u64,
+}
+
+/// A failed step of a commit.
+enum Failed {
+    /// Nothing is lost: the bytes can be taken back.
+    Write(JournalError),
+    /// What the disk holds is not known any more.
+    Sync(io::Error),
+}
+
+impl<S: Storage> Journal<S> {
+    /// Makes everything appended durable: one write and one sync, and one more of each where a
+    /// segment is full.
+    ///
+    /// # Errors
+    /// What was appended is dropped and its offsets are given away again.
+    /// [`JournalError::DiskFull`] and [`JournalError::Io`] leave the log as it was;
+    /// [`JournalError::Poisoned`] stops this journal until it is opened again.
+    pub fn commit(&mut self) -> Result<CommitStats, JournalError> {
+        if self.poisoned {
+            return Err(JournalError::Poisoned { source: None });
+        }
+        let before = self.counters;
+        let undo = Undo {
+            segments: self.segments.len(),
+            pos: self.active.as_ref().map_or(0, |active| active.pos),
+        };
+        let pending = std::mem::take(&mut self.pending);
+        let bodies = std::mem::take(&mut self.bodies);
+        let result = self.write_all(&pending, &bodies);
+        let records = self.next - self.end;
+        let asked = std::mem::take(&mut self.asked);
+        self.recycle(pending, bodies);
+        match result {
+            Ok(batches) => {
+                self.end = self.next;
+                self.counters.commits += u64::from(records > 0);
+                self.counters.records += records;
+                self.counters.bytes_asked += asked;
+                Ok(CommitStats {
+                    records,
+                    batches,
+                    bytes: self.counters.bytes_issued - before.bytes_issued,
+                    writes: self.counters.writes - before.writes,
+                    syncs: self.counters.syncs - before.syncs,
+                    end: self.end,
+                })
+            }
+            Err(failed) => {
+                self.next = self.end;
+                self.counters.failed_commits += 1;
+                Err(self.give_up(failed, &undo))
+            }
+        }
+    }
+
+    fn recycle(&mut self, mut pending: Vec<Pending>, mut bodies: Vec<u8>) {
+        const KEEP: usize = 1 << 20;
+        pending.clear();
+        bodies.clear();
+        bodies.shrink_to(KEEP);
+        self.out.clear();
+        self.out.shrink_to(KEEP);
+        (self.pending, self.bodies) = (pending, bodies);
+    }
+
+    fn write_all(&mut self, pending: &[Pending], bodies: &[u8]) -> Result<u64, Failed> {
+        let mut rest = pending;
+        while let Some(first) = rest.first() {
+            self.out.clear();
+            let fresh = match &self.active {
+                Some(active) if fits(self.options.segment_size, active.pos, first) => false,
+                _ => {
+                    self.create(first)?;
+                    true
+                }
+            };
+            let taken = self.fill_out(rest, bodies);
+            self.write_out(fresh)?;
+            rest = &rest[taken..];
+        }
+        Ok(pending.len() as u64)
+    }
+
+    /// Makes the segment that begins with this batch, and its head in `out`.
+    fn create(&mut self, first: &Pending) -> Result<(), Failed> {
+        self.seal();
+        let base = first.offset;
+        let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
+        let file = self.storage.create(base).map_err(failed)?;
+        let chunk = segment::header(base, first.time_ms);
+        segment::put_head(&chunk, &mut self.out);
+        self.segments.push_back(SegmentEntry { base, bytes: 0, modified_ms: 0 });
+        let summary = Some(Builder::new(&chunk));
+        self.active = Some(Active { file, chunk, pos: 0, len: 0, summary });
+        self.clock.active_since_ms = None;
+        self.counters.segments_created += 1;
+        Ok(())
+    }
+
+    /// Takes the active segment out of use and leaves a summary beside it. Where that fails,
+    /// readers walk the segment instead.
+    pub(crate) fn seal(&mut self) {
+        let Some(active) = self.active.take() else { return };
+        let Some(summary) = active.summary.and_then(Builder::finish) else { return };
+        let bytes = summary.encode();
+        match self.storage.write_summary(active.chunk.base_offset, &bytes) {
+            Ok(()) => {
+                self.counters.summaries += 1;
+                self.counters.summary_bytes += bytes.len() as u64;
+                self.counters.device_bytes += in_blocks(0, bytes.len() as u64);
+            }
+            Err(_) => self.counters.failed_summaries += 1,
+        }
+    }
+
+    /// Puts as many batches as fit the active segment into `out`; returns how many.
+    fn fill_out(&mut self, batches: &[Pending], bodies: &[u8]) -> usize {
+        let segment_size = self.options.segment_size;
+        let active = self.active.as_mut().expect("a commit writes to an active segment");
+        let (chunk, pos) = (active.chunk, active.pos);
+        let mut taken = 0;
+        for batch in batches {
+            if taken > 0 && !fits(segment_size, pos + self.out.len() as u64, batch) {
+                break;
+            }
+            let body = &bodies[batch.body_at..batch.body_at + batch.body_len];
+            let header = BatchHeader {
+                kind: BatchKind::Records,
+                starts_commit: taken == 0,
+                partition: batch.partition,
+                body_len: batch.body_len as u32,
+                count: batch.count,
+                offset: batch.offset,
+                time_ms: batch.time_ms,
+                body_crc: crc32c(body),
+            };
+            let mut bytes = [0; MAX_BATCH_HEADER];
+            let len = header.encode(&chunk, &mut bytes);
+            self.out.extend_from_slice(&bytes[..len]);
+            self.out.extend_from_slice(body);
+            if let Some(summary) = &mut active.summary {
+                let next = pos + self.out.len() as u64;
+                let at = next - (len + body.len()) as u64;
+                summary.add(at, next, &header, batch.payload, batch.times_ms);
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    /// One write of `out`, with zeros behind it where the file has to grow, and one sync.
+    fn write_out(&mut self, fresh: bool) -> Result<(), Failed> {
+        let active = self.active.as_mut().expect("a commit writes to an active segment");
+        let base = active.chunk.base_offset;
+        let data_end = active.pos + self.out.len() as u64;
+        if data_end > active.len {
+            let step = u64::from(self.options.zero_fill_step.max(1));
+            let limit = u64::from(self.options.segment_size).max(data_end);
+            let zeros = data_end.next_multiple_of(step).min(limit) - data_end;
+            self.out.resize(self.out.len() + zeros as usize, 0);
+            self.counters.zero_fill_bytes += zeros;
+        }
+        self.counters.writes += 1;
+        self.counters.bytes_issued += self.out.len() as u64;
+        self.counters.device_bytes += in_blocks(active.pos, self.out.len() as u64);
+        active
+            .file
+            .write_at(active.pos, &self.out)
+            .map_err(|source| Failed::Write(JournalError::io("write to", Some(base), source)))?;
+        active.len = active.len.max(active.pos + self.out.len() as u64);
+        self.segments.back_mut().expect("the active segment is listed").bytes = active.len;
+        self.clock.written_from.get_or_insert(base);
+        self.counters.syncs += 1;
+        active.file.sync().map_err(Failed::Sync)?;
+        active.pos = data_end;
+        if fresh {
+            self.counters.dir_syncs += 1;
+            self.storage.sync_dir().map_err(Failed::Sync)?;
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, failed: Failed, undo: &Undo) -> JournalError {
+        match failed {
+            Failed::Write(error) => match self.roll_back(undo) {
+                Ok(()) => error,
+                Err(source) => self.poison(source),
+            },
+            Failed::Sync(source) => self.poison(source),
+        }
+    }
+
+    fn poison(&mut self, source: io::Error) -> JournalError {
+        self.poisoned = true;
+        JournalError::Poisoned { source: Some(source) }
+    }
+
+    /// Takes back what a failed commit wrote: its segments, newest first, then its bytes at the
+    /// tail. Left there, they could pass for records once the next commit is torn.
+    fn roll_back(&mut self, undo: &Undo) -> io::Result<()> {
+        let created = self.segments.len() > undo.segments;
+        if created {
+            self.active = None;
+        }
+        while self.segments.len() > undo.segments {
+            let segment = self.segments.pop_back().expect("longer than before the commit");
+            self.storage.remove(segment.base)?;
+            self.storage.sync_dir()?;
+        }
+        let Some(last) = self.segments.back_mut() else { return Ok(()) };
+        if undo.pos == 0 {
+            // The commit found no active segment and made the first of a log of sealed ones.
+            return Ok(());
+        }
+        if self.active.is_none() {
+            let file = self.storage.open(last.base, true)?;
+            let chunk = segment::read_head(&file, last.base)?
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            self.active = Some(Active { file, chunk, pos: undo.pos, len: 0, summary: None });
+        }
+        let active = self.active.as_mut().expect("reopened above, or never closed");
+        active.pos = undo.pos;
+        active.len = active.file.len()?;
+        last.bytes = active.len;
+        zero(&active.file, active.pos, active.len)?;
+        active.file.sync()?;
+        active.summary = Builder::scan(&active.file, active.chunk, active.pos).unwrap_or(None);
+        Ok(())
+    }
+}
+
+fn fits(segment_size: u32, pos: u64, batch: &Pending) -> bool {
+    pos + (MAX_BATCH_HEADER + batch.body_len) as u64 <= u64::from(segment_size)
+}
+
+/// Bytes of the blocks that a write touches.
+fn in_blocks(at: u64, len: u64) -> u64 {
+    (at + len).next_multiple_of(BLOCK) - at / BLOCK * BLOCK
+}
+
+/// Writes zeros from `at` to `end`.
+pub(crate) fn zero<F: SegmentFile>(file: &F, mut at: u64, end: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    while at < end {
+        let len = (end - at).min(ZEROS.len() as u64);
+        file.write_at(at, &ZEROS[..len as usize])?;
+        at += len;
+    }
+    Ok(())
+}
