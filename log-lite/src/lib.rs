@@ -12,6 +12,8 @@ mod commit;
 #[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
+mod file;
+#[cfg(feature = "std")]
 mod journal;
 #[cfg(feature = "std")]
 mod reader;
@@ -41,6 +43,8 @@ pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 
 #[cfg(feature = "std")]
 pub use error::{AppendError, Damage, JournalError, ReadError, Why};
+#[cfg(feature = "std")]
+pub use file::DirFile;
 #[cfg(feature = "std")]
 pub use journal::{Journal, JournalOptions, MAX_PENDING};
 #[cfg(feature = "std")]

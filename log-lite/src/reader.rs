@@ -9,7 +9,7 @@ use crate::chunk::ChunkError;
 use crate::error::{Damage, ReadError, Why};
 use crate::record::Records;
 use crate::segment;
-use crate::storage::{DirStorage, SegmentEntry, Storage};
+use crate::storage::{DirStorage, Storage};
 use crate::summary::Summary;
 use crate::walk::{Located, Met, Walk};
 
@@ -117,7 +117,7 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// [`ReadError::Io`] where the segments cannot be listed.
     pub fn start(&self) -> Result<u64, ReadError> {
-        Ok(self.segments()?.first().map_or(0, |first| first.base))
+        Ok(self.segments()?.first().copied().unwrap_or(0))
     }
 
     /// The offset that [`Reader::next`] goes on from.
@@ -148,11 +148,11 @@ impl<S: Storage> Reader<S> {
     /// [`ReadError::Io`], [`ReadError::Version`]. Damage on the way is passed over.
     pub fn seek_time(&mut self, time_ms: i64, limit: u64) -> Result<u64, ReadError> {
         let segments = self.segments()?;
-        self.seek(segments.first().map_or(0, |oldest| oldest.base));
-        for (at, segment) in segments.iter().enumerate() {
-            let until = segments.get(at + 1).map_or(limit, |next| next.base).min(limit);
-            let from = match self.summary(segment.base)? {
-                None => segment.base,
+        self.seek(segments.first().copied().unwrap_or(0));
+        for (at, base) in segments.iter().enumerate() {
+            let until = segments.get(at + 1).map_or(limit, |next| limit.min(*next));
+            let from = match self.summary(*base)? {
+                None => *base,
                 Some(summary) => match summary.before_time(time_ms) {
                     Some(from) => from,
                     None => {
@@ -270,13 +270,13 @@ impl<S: Storage> Reader<S> {
         let walk = &mut self.open.as_mut().expect("callers open a segment first").walk;
         let (base, expected, byte) = (walk.chunk().base_offset, walk.expected(), walk.pos());
         walk.refresh();
+        if expected > base && self.open_segment(expected)?.is_ok() {
+            self.pass_by(limit)?;
+            return Ok(Look::Skipped);
+        }
         match self.look(false)? {
             Look::Done(_) => {}
             other => return Ok(other),
-        }
-        if expected > base && self.open_segment(expected)?.is_ok() {
-            self.pass_by();
-            return Ok(Look::Skipped);
         }
         let why = match self.look(true)? {
             Look::Done(why) => why,
@@ -286,15 +286,18 @@ impl<S: Storage> Reader<S> {
         let why_lost = why.unwrap_or(Why::Missing);
         let damage = |end| Damage { segment: base, byte, first, end, why: why_lost };
         let segments = self.segments()?;
-        let deleted = segments.first().is_some_and(|oldest| oldest.base > base);
-        let next = segments.into_iter().find(|segment| segment.base > base);
-        match next {
-            // Followed at once, or a range that retention deleted, which is no damage.
-            Some(next) if deleted || next.base <= first => {
+        // Retention took it, or the commit that made it failed; neither is damage.
+        let deleted = segments.binary_search(&base).is_err();
+        match segments.into_iter().find(|next| *next > base) {
+            _ if deleted => {
                 self.open = None;
                 Ok(Look::Skipped)
             }
-            Some(next) => Ok(Look::Damaged(damage(next.base))),
+            Some(next) if next <= first => {
+                self.open = None;
+                Ok(Look::Skipped)
+            }
+            Some(next) => Ok(Look::Damaged(damage(next))),
             None if limit != u64::MAX => Ok(Look::Damaged(damage(limit))),
             None => Ok(Look::Done(why)),
         }
@@ -315,28 +318,28 @@ impl<S: Storage> Reader<S> {
     /// Opens the segment that holds the position. `false`: there is none yet.
     fn locate(&mut self, limit: u64) -> Result<bool, ReadError> {
         let segments = self.segments()?;
-        let after = segments.partition_point(|segment| segment.base <= self.position);
+        let after = segments.partition_point(|base| *base <= self.position);
         let Some(holds) = after.checked_sub(1).map(|at| segments[at]) else {
             return match segments.first() {
-                Some(first) => {
-                    self.position = first.base;
-                    Err(ReadError::Trimmed { start: first.base })
+                Some(start) => {
+                    self.position = *start;
+                    Err(ReadError::Trimmed { start: *start })
                 }
                 None => Ok(false),
             };
         };
-        match self.open_segment(holds.base)? {
+        match self.open_segment(holds)? {
             Ok(()) => {
-                self.pass_by();
+                self.pass_by(limit)?;
                 Ok(true)
             }
             Err(Missing::Deleted) => self.locate(limit),
             Err(Missing::Header) => {
-                let next = segments.get(after).map(|segment| segment.base);
+                let next = segments.get(after).copied();
                 match next.or((limit != u64::MAX).then_some(limit)) {
                     None => Ok(false),
                     Some(end) => {
-                        let (segment, first) = (holds.base, self.position);
+                        let (segment, first) = (holds, self.position);
                         let why = Why::SegmentHeader;
                         let damage = Damage { segment, byte: 0, first, end, why };
                         Err(self.pass(damage, limit))
@@ -364,26 +367,33 @@ impl<S: Storage> Reader<S> {
         }
     }
 
-    /// In a segment that was just opened, passes by what its summary says is not wanted.
-    fn pass_by(&mut self) {
-        let open = self.open.as_mut().expect("callers open a segment first");
-        let chunk = *open.walk.chunk();
-        if self.only.is_none() && self.position <= chunk.base_offset {
-            return;
-        }
-        let Some(summary) = Summary::load(&self.storage, &open.file, &chunk) else { return };
-        if self.only.as_ref().is_none_or(|only| summary.has_any(only)) {
-            let (byte, offset) = summary.before_offset(self.position);
-            open.walk.stand_at(byte, offset);
-        } else {
+    /// From a segment that was just opened on, passes by what summaries say is not wanted.
+    fn pass_by(&mut self, limit: u64) -> Result<(), ReadError> {
+        while self.position < limit {
+            let open = self.open.as_mut().expect("callers open a segment first");
+            let chunk = *open.walk.chunk();
+            if self.only.is_none() && self.position <= chunk.base_offset {
+                break;
+            }
+            let Some(summary) = Summary::load(&self.storage, &open.file, &chunk) else { break };
+            if self.only.as_ref().is_none_or(|only| summary.has_any(only)) {
+                let (byte, offset) = summary.before_offset(self.position);
+                open.walk.stand_at(byte, offset);
+                break;
+            }
             open.walk.stand_at(summary.used, summary.end);
             self.position = self.position.max(summary.end);
+            if self.open_segment(summary.end)?.is_err() {
+                break;
+            }
         }
+        Ok(())
     }
 
-    fn segments(&self) -> Result<Vec<SegmentEntry>, ReadError> {
-        let mut segments = self.storage.list().map_err(failed("list", None))?;
-        segments.sort_by_key(|segment| segment.base);
+    /// The bases of all segments, in order.
+    fn segments(&self) -> Result<Vec<u64>, ReadError> {
+        let mut segments = self.storage.bases().map_err(failed("list", None))?;
+        segments.sort_unstable();
         Ok(segments)
     }
 }

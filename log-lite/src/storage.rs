@@ -1,12 +1,12 @@
 //! Where segments live: the seam between the journal and the disk, and the directory behind it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::JournalError;
+use crate::file::DirFile;
 
 /// A segment as a directory lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,14 @@ pub trait Storage {
     /// # Errors
     /// Of the place itself.
     fn list(&self) -> io::Result<Vec<SegmentEntry>>;
+
+    /// The bases of all segments, in any order: for readers, who need no more of them.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn bases(&self) -> io::Result<Vec<u64>> {
+        Ok(self.list()?.into_iter().map(|segment| segment.base).collect())
+    }
 
     /// Makes an empty segment that is not there yet.
     ///
@@ -177,7 +185,7 @@ impl DirStorage {
 }
 
 impl Storage for DirStorage {
-    type File = File;
+    type File = DirFile;
 
     fn list(&self) -> io::Result<Vec<SegmentEntry>> {
         let mut found = Vec::new();
@@ -197,12 +205,23 @@ impl Storage for DirStorage {
         Ok(found)
     }
 
-    fn create(&self, base: u64) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).open(self.path(base))
+    fn bases(&self) -> io::Result<Vec<u64>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            found.extend(entry?.file_name().to_str().and_then(parse_name));
+        }
+        Ok(found)
     }
 
-    fn open(&self, base: u64, write: bool) -> io::Result<File> {
-        OpenOptions::new().read(true).write(write).open(self.path(base))
+    fn create(&self, base: u64) -> io::Result<DirFile> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(self.path(base))?;
+        Ok(DirFile::for_writing(file))
+    }
+
+    fn open(&self, base: u64, write: bool) -> io::Result<DirFile> {
+        let file = OpenOptions::new().read(true).write(write).open(self.path(base))?;
+        Ok(if write { DirFile::for_writing(file) } else { DirFile::for_reading(file) })
     }
 
     fn remove(&self, base: u64) -> io::Result<()> {
@@ -230,14 +249,9 @@ impl Storage for DirStorage {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let len = file.metadata()?.len();
-        if len > max as u64 {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; len as usize];
-        let got = SegmentFile::read_at(&file, 0, &mut bytes)?;
-        bytes.truncate(got);
-        Ok(Some(bytes))
+        let mut bytes = Vec::new();
+        file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() <= max))
     }
 
     fn write_summary(&self, base: u64, bytes: &[u8]) -> io::Result<()> {
@@ -256,7 +270,7 @@ fn create_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn ms_since_1970(time: SystemTime) -> i64 {
+pub(crate) fn ms_since_1970(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
@@ -264,37 +278,6 @@ fn parse_name(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
-}
-
-impl SegmentFile for File {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn created_ms(&self) -> Option<i64> {
-        self.metadata().ok()?.created().ok().map(ms_since_1970)
-    }
-
-    fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buf.len() {
-            match FileExt::read_at(self, &mut buf[done..], at + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write_all_at(bytes, at)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use headwater::node::Nodes;
 use headwater::query::{QueryMetrics, QueryRunner, QueryStatus};
 use headwater::stream::{Incoming, Intake, IntakeMetrics, Rows, Streams};
 use headwater_shared::envelope::Envelope;
-use log_lite::{DirStorage, SegmentEntry, SegmentFile, Storage};
+use log_lite::{DirFile, DirStorage, SegmentEntry, SegmentFile, Storage};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -267,7 +267,7 @@ struct Flaky {
 }
 
 struct FlakyStorage(DirStorage, Flaky);
-struct FlakyFile(std::fs::File, Flaky);
+struct FlakyFile(DirFile, Flaky);
 
 impl Storage for FlakyStorage {
     type File = FlakyFile;

@@ -2,7 +2,10 @@
 
 use std::io::ErrorKind;
 
-use log_lite::{AppendError, Journal, JournalError, JournalOptions, Reader};
+use log_lite::{
+    AppendError, ChunkHeader, ChunkKind, Journal, JournalError, JournalOptions, Reader,
+    SegmentFile, Storage, crc32c,
+};
 
 use crate::sim::{Fault, SimStorage};
 
@@ -72,4 +75,28 @@ fn a_commit_that_cannot_make_its_second_segment_takes_back_the_first_part_too() 
     journal.append(9, 0, b"", &[9; 2000]).unwrap();
     journal.commit().unwrap();
     assert_eq!((journal.end(), count(&storage)), (4, 4));
+}
+
+#[test]
+fn a_reader_that_met_a_segment_whose_commit_failed_goes_on_where_the_next_commit_is() {
+    let storage = SimStorage::default();
+    let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+    journal.append(0, 0, b"", b"first").unwrap();
+    journal.commit().unwrap();
+    let head = ChunkHeader {
+        kind: ChunkKind::Segment,
+        base_offset: 1,
+        base_time_ms: 0,
+        epoch: crc32c(&1u64.to_le_bytes()),
+    };
+    storage.create(1).unwrap().write_at(0, &head.encode()).unwrap();
+    let mut reader = Reader::open(storage.clone()).unwrap();
+    assert_eq!(reader.next(u64::MAX).unwrap().unwrap().end(), 1);
+    assert!(reader.next(u64::MAX).unwrap().is_none());
+    storage.remove(1).unwrap();
+    assert!(reader.next(u64::MAX).unwrap().is_none());
+    journal.append(0, 0, b"", b"second").unwrap();
+    journal.commit().unwrap();
+    let batch = reader.next(u64::MAX).unwrap().unwrap();
+    assert_eq!(batch.records().next().unwrap().value, b"second");
 }

@@ -1,6 +1,7 @@
 //! The crate from outside.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod cold;
 mod crash;
 mod damage;
 mod faults;

@@ -125,6 +125,14 @@ impl Disk {
         self.files.get_mut(&base).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
+    /// What an open file shows, though its name may be gone.
+    fn opened(&mut self, base: u64) -> io::Result<&SimData> {
+        if self.off {
+            return Err(off());
+        }
+        self.files.get(&base).or(self.ghosts.get(&base)).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
     /// Turns the power back on: what was synced is there, and of the rest what `survives`.
     pub(crate) fn restart(&mut self, survives: Survives) {
         let mut rng = Rng::new(self.seed);
@@ -365,7 +373,7 @@ impl Disk {
 
 impl SegmentFile for SimFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.with(|disk| Ok(disk.file(self.1)?.current.len() as u64))
+        self.0.with(|disk| Ok(disk.opened(self.1)?.current.len() as u64))
     }
 
     fn created_ms(&self) -> Option<i64> {
@@ -374,7 +382,7 @@ impl SegmentFile for SimFile {
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.with(|disk| {
-            let data = &disk.file(self.1)?.current;
+            let data = &disk.opened(self.1)?.current;
             let from = (at as usize).min(data.len());
             let len = buf.len().min(data.len() - from);
             buf[..len].copy_from_slice(&data[from..from + len]);

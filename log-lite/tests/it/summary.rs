@@ -202,3 +202,13 @@ fn retention_counts_what_it_drops_from_the_summary() {
     assert_eq!(counted, journal.start());
     assert!(dropped.len() > 5 && read <= dropped.len() as u64 * 256, "{read} bytes");
 }
+
+#[test]
+fn opening_reads_the_newest_segment_and_no_other() {
+    let (storage, journal) = sample();
+    let newest = journal.segments().last().unwrap().bytes;
+    drop(journal);
+    let (opened, read) = bytes_read(&storage, || Journal::open(storage.clone(), options()));
+    assert_eq!(opened.unwrap().1.records(), RECORDS);
+    assert!(read <= 4 * newest, "{read} bytes, of which the newest segment has {newest}");
+}
