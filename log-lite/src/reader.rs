@@ -9,8 +9,9 @@ use crate::chunk::ChunkError;
 use crate::error::{Damage, ReadError, Why};
 use crate::record::Records;
 use crate::segment;
-use crate::storage::{DirStorage, Storage};
+use crate::storage::{DirStorage, SegmentEntry, Storage};
 use crate::summary::Summary;
+use crate::verify::SegmentInfo;
 use crate::walk::{Located, Met, Walk};
 
 /// Offsets that a seek walks over rather than look for the place anew.
@@ -168,6 +169,16 @@ impl<S: Storage> Reader<S> {
             }
         }
         Ok(self.position)
+    }
+
+    /// What a sealed segment holds, from the summary beside it: the segment is not read. `None`
+    /// where no summary can be believed, or the segment is gone.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn segment_info(&self, segment: SegmentEntry) -> Result<Option<SegmentInfo>, ReadError> {
+        let summary = self.summary(segment.base)?;
+        Ok(summary.and_then(|summary| summary.info(segment.bytes)))
     }
 
     fn summary(&self, base: u64) -> Result<Option<Summary>, ReadError> {

@@ -9,7 +9,6 @@ use super::budget::Writes;
 use super::human;
 use super::place::{Log, Place};
 use super::survey::{SegmentSum, Sum, Survey};
-use super::walk::Sizes;
 use crate::cli::{print_line, table};
 use crate::config::parse_size;
 use crate::exit::Failure;
@@ -21,6 +20,10 @@ pub(in crate::cli) struct Args {
     /// A row for each partition of each stream, instead of each segment
     #[arg(long)]
     partitions: bool,
+    /// Read every segment, for the ratio of each; else what is older than the newest 64 MiB is
+    /// told from summaries
+    #[arg(long)]
+    full: bool,
     /// Bytes that the card takes before it is worn, for how long it lasts; 30 TB is about what
     /// 32 GB of flash with 1,000 erase cycles take
     #[arg(long, value_name = "SIZE", default_value = "30 TB", value_parser = parse_size)]
@@ -29,9 +32,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn ls(args: &Args) -> Result<(), Failure> {
     let log = args.place.open()?;
-    let sizes = Sizes::of(&log.journal)?;
-    let first = sizes.segments().first().map_or(0, |segment| segment.base);
-    let mut survey = Survey::read(&log, &sizes, first)?;
+    let mut survey = Survey::read(&log, args.full || args.partitions)?;
     let writes = std::mem::take(&mut survey.budget).writes();
     if std::io::stdout().is_terminal() {
         print_tables(args, &log, &survey, writes);
@@ -74,9 +75,14 @@ fn with(mut json: Json, more: Json) -> Json {
 }
 
 fn segment_json(segment: &SegmentSum) -> Json {
+    let mut sum = sum_json(&segment.sum);
+    if let (Json::Object(sum), false) = (&mut sum, segment.read) {
+        sum.retain(|field, _| ["records", "first_time", "last_time"].contains(&field.as_str()));
+    }
     with(
-        sum_json(&segment.sum),
+        sum,
         json!({
+            "read": segment.read,
             "segment": segment.base,
             "end": segment.end,
             "bytes": segment.bytes,
@@ -250,9 +256,14 @@ fn print_total(survey: &Survey) {
     }
     if let Some(ratio) = total.ratio() {
         print_line(&format!(
-            "ratio     {} of payload (16 bytes a reading of a node's block) in {} of log: {ratio:.2}",
+            "ratio     {} of payload (16 bytes a reading of a node's block) in {} of {}: {ratio:.2}",
             human::bytes(total.raw),
             human::bytes(total.stored),
+            if survey.segments.iter().all(|segment| segment.read) {
+                "log"
+            } else {
+                "the newest log"
+            },
         ));
     }
 }

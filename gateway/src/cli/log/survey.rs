@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use headwater_shared::block::BlockDecoder;
 use headwater_shared::envelope::Envelope;
-use log_lite::{BatchView, ReadError, Reader};
+use log_lite::{BatchView, ReadError, Reader, SegmentInfo};
 
 use super::budget::Budget;
 use super::place::Log;
@@ -44,14 +44,21 @@ pub(super) struct SegmentSum {
     /// The offset after its last record.
     pub(super) end: u64,
     pub(super) batches: u64,
+    /// Whether its records were read; else the summary beside it was, which does not know payloads
+    /// nor damage.
+    pub(super) read: bool,
     pub(super) sum: Sum,
     pub(super) partitions: BTreeMap<u16, u64>,
 }
+
+/// What is read of the newest segments where summaries tell of the older.
+const NEWEST_BYTES: u64 = 64 << 20;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) segments: Vec<SegmentSum>,
+    /// Of the segments that were read.
     pub(super) partitions: BTreeMap<u16, Sum>,
     pub(super) damage: Vec<ReadError>,
     pub(super) budget: Budget,
@@ -96,37 +103,73 @@ fn both<T: Copy>(a: Option<T>, b: Option<T>, with: impl FnOnce(T, T) -> T) -> Op
 }
 
 impl Survey {
-    /// Reads the segments from the one that begins at `from` on.
-    pub(super) fn read(log: &Log, sizes: &Sizes, from: u64) -> Result<Self, Failure> {
+    /// Looks at all segments: reads the newest, and the older ones where `full` says so or no
+    /// summary tells what they hold.
+    pub(super) fn read(log: &Log, full: bool) -> Result<Self, Failure> {
+        let sizes = Sizes::of(&log.journal)?;
         let mut survey = Self::default();
         let mut bar = Bar::new();
         let mut reader = Reader::open_dir(&log.journal).map_err(walk::disk)?;
-        reader.seek(from.max(reader.position()));
-        let (skipped, total) = (sizes.before(from), sizes.total());
+        let segments = sizes.segments();
+        for (at, segment) in segments.iter().enumerate() {
+            let old = sizes.total() - sizes.before(segment.base) > NEWEST_BYTES;
+            let known = if old && !full {
+                reader.segment_info(*segment).map_err(walk::disk)?
+            } else {
+                None
+            };
+            bar.set(sizes.before(segment.base), sizes.total());
+            if let Some(info) = known {
+                survey.segments.push(info.into());
+                continue;
+            }
+            survey.segments.push(SegmentSum {
+                base: segment.base,
+                bytes: segment.bytes,
+                end: segment.base,
+                read: true,
+                ..SegmentSum::default()
+            });
+            reader.seek(segment.base);
+            let until = segments.get(at + 1).map_or(u64::MAX, |next| next.base);
+            survey.read_segment(log, &mut reader, until, &mut |batch| {
+                bar.set(sizes.before(batch.segment()) + batch.bytes().end, sizes.total());
+            })?;
+        }
+        Ok(survey)
+    }
+
+    fn read_segment(
+        &mut self,
+        log: &Log,
+        reader: &mut Reader,
+        until: u64,
+        each: &mut dyn FnMut(&BatchView<'_>),
+    ) -> Result<(), Failure> {
         loop {
-            match reader.next(u64::MAX) {
+            match reader.next(until) {
                 Ok(Some(batch)) => {
-                    survey.count(log, &batch);
-                    let done = sizes.before(batch.segment()) + batch.bytes().end;
-                    bar.set(done.saturating_sub(skipped), total - skipped);
+                    each(&batch);
+                    self.count(log, &batch);
                 }
-                Ok(None) => break,
-                Err(ReadError::Trimmed { .. }) => {}
-                Err(problem @ ReadError::Damaged { .. }) => survey.damage.push(problem),
+                Ok(None) => return Ok(()),
+                // Retention deleted it meanwhile.
+                Err(ReadError::Trimmed { .. }) => return Ok(()),
+                Err(problem @ ReadError::Damaged { .. }) => self.damage.push(problem),
                 Err(problem) => return Err(walk::disk(problem)),
             }
         }
-        survey.add_files(sizes, from);
-        Ok(survey)
     }
 
     fn count(&mut self, log: &Log, batch: &BatchView<'_>) {
         self.budget.batch(batch);
-        let base = batch.segment();
-        if self.segments.last().is_none_or(|segment| segment.base != base) {
-            self.segments.push(SegmentSum { base, ..SegmentSum::default() });
+        let segment = self.segments.last_mut().expect("callers push the segment that they read");
+        if batch.segment() != segment.base {
+            // The gateway began it since the segments were listed.
+            let base = batch.segment();
+            self.segments.push(SegmentSum { base, read: true, ..SegmentSum::default() });
         }
-        let segment = self.segments.last_mut().expect("one was pushed above");
+        let segment = self.segments.last_mut().expect("there is one");
         let number = batch.partition();
         let partition = self.partitions.entry(number).or_default();
         let is_blocks = log
@@ -145,19 +188,18 @@ impl Survey {
             *segment.partitions.entry(number).or_default() += 1;
         }
     }
+}
 
-    /// Files' sizes, and files in which nothing could be read.
-    fn add_files(&mut self, sizes: &Sizes, from: u64) {
-        for file in sizes.segments().iter().filter(|file| file.base >= from) {
-            match self.segments.binary_search_by_key(&file.base, |segment| segment.base) {
-                Ok(at) => self.segments[at].bytes = file.bytes,
-                Err(at) => {
-                    let (base, bytes) = (file.base, file.bytes);
-                    let empty = SegmentSum { base, bytes, end: base, ..SegmentSum::default() };
-                    self.segments.insert(at, empty);
-                }
-            }
-        }
+impl From<SegmentInfo> for SegmentSum {
+    fn from(info: SegmentInfo) -> Self {
+        let sum = Sum {
+            records: info.partitions.values().sum(),
+            offsets: info.end.checked_sub(1).map(|last| (info.base, last)),
+            times_ms: info.times_ms,
+            ..Sum::default()
+        };
+        let SegmentInfo { base, end, bytes, used, batches, partitions, .. } = info;
+        Self { base, bytes, used, end, batches, read: false, sum, partitions }
     }
 }
 
