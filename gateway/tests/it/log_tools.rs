@@ -174,6 +174,39 @@ fn show_selects_by_stream_partition_key_offset_and_time() {
 }
 
 #[test]
+fn show_asks_a_running_gateway_as_it_reads_a_directory() {
+    let filled = Filled::new();
+    let gateway = Gateway::start(&filled.config);
+    let url = format!("http://{}", gateway.http);
+    let remote = |args: &[&str]| {
+        let all = [&["log", "show", "--url", &url], args].concat();
+        let output = headwater(&all);
+        (output.status.code(), output.stdout, text(&output.stderr))
+    };
+    let selections: [&[&str]; 5] = [
+        &[],
+        &["--key", "b", "--limit", "3"],
+        &["--partition", "0"],
+        &["--from", "2025-11-21T04:40:05Z", "--to", "2025-11-21T04:40:08Z"],
+        &["--from", "4", "--to", "9"],
+    ];
+    for selection in selections {
+        let args = [&["--stream", "climate"], selection].concat();
+        let local = filled.log(&[&["show"], &args[..]].concat());
+        let (code, shown, stderr) = remote(&args);
+        assert_eq!(code, Some(0), "{args:?}: {stderr}");
+        assert_eq!(text(&shown), text(&local), "{args:?}");
+    }
+    let (code, _, stderr) = remote(&["--stream", "nope"]);
+    assert!(code == Some(2) && stderr.contains("nope"), "{code:?} {stderr}");
+    let (code, _, stderr) = remote(&["--stream", "climate", "--format", "raw"]);
+    assert!(code == Some(2) && stderr.contains("--data"), "{code:?} {stderr}");
+    filled.stop(gateway);
+    let (code, _, stderr) = remote(&["--stream", "climate"]);
+    assert!(code == Some(75) && stderr.contains("is it running?"), "{code:?} {stderr}");
+}
+
+#[test]
 fn show_prints_payloads_as_they_came_and_tables() {
     let filled = Filled::new();
     let show = |stream: &str, format: &str| {

@@ -11,6 +11,7 @@ mod out;
 mod place;
 mod progress;
 mod record;
+mod remote;
 mod select;
 mod show;
 mod survey;

@@ -53,6 +53,11 @@ impl Select {
         Ok(Wanted { partitions, key, from: self.from, to: self.to })
     }
 
+    /// Whether a record lies between `from` and `to`.
+    pub(super) fn in_range(&self, offset: u64, time_ms: i64) -> bool {
+        in_range(self.from, self.to, offset, time_ms)
+    }
+
     fn numbers(&self, log: &Log, name: &str) -> Result<BTreeSet<u16>, Failure> {
         let stream = log.stream(name)?;
         let Some(wanted) = self.partition else {
@@ -75,22 +80,27 @@ impl Wanted {
 
     /// Whether a record of a wanted partition is wanted.
     pub(super) fn has(&self, record: &log_lite::Record<'_>) -> bool {
-        let after = match self.from {
-            Bound::Offset(offset) => record.offset >= offset,
-            Bound::Time(time_ms) => record.time_ms >= time_ms,
-        };
-        let before = match self.to {
-            None => true,
-            Some(Bound::Offset(offset)) => record.offset < offset,
-            Some(Bound::Time(time_ms)) => record.time_ms < time_ms,
-        };
-        after && before && self.key.as_ref().is_none_or(|key| key == record.key)
+        in_range(self.from, self.to, record.offset, record.time_ms)
+            && self.key.as_ref().is_none_or(|key| key == record.key)
     }
 
     /// No record at `offset` or behind it is wanted. Times are in no order, so that they do not say.
     pub(super) fn ends_before(&self, offset: u64) -> bool {
         matches!(self.to, Some(Bound::Offset(end)) if end <= offset)
     }
+}
+
+fn in_range(from: Bound, to: Option<Bound>, offset: u64, time_ms: i64) -> bool {
+    let after = match from {
+        Bound::Offset(first) => offset >= first,
+        Bound::Time(first_ms) => time_ms >= first_ms,
+    };
+    let before = match to {
+        None => true,
+        Some(Bound::Offset(end)) => offset < end,
+        Some(Bound::Time(end_ms)) => time_ms < end_ms,
+    };
+    after && before
 }
 
 fn parse_bound(text: &str) -> Result<Bound, String> {

@@ -10,27 +10,35 @@ use super::human;
 use super::out::{Columns, Out};
 use super::place::{Log, Place, SYSTEM};
 use super::progress::Bar;
+use super::remote::Gateway;
 use super::select::Select;
 use super::walk::{Flow, walk};
-use crate::exit::Failure;
+use crate::cli::runtime;
+use crate::exit::{Code, Failure};
 use crate::journal::Record;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
-    pub(super) place: Place,
+    place: Place,
+    /// Ask the running gateway whose page is here instead, such as http://127.0.0.1:8080
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "config"], requires = "stream")]
+    url: Option<String>,
+    /// Its [http] token, or file:PATH of it
+    #[arg(long, value_name = "TOKEN", requires = "url")]
+    token: Option<String>,
     #[command(flatten)]
-    pub(super) select: Select,
+    select: Select,
     /// Stop after this many records
     #[arg(long)]
-    pub(super) limit: Option<usize>,
+    limit: Option<usize>,
     /// How to print [default: table on a terminal, ndjson when piped]
     #[arg(long, value_enum)]
-    pub(super) format: Option<Format>,
+    format: Option<Format>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+enum Format {
     /// Columns, long values cut
     Table,
     /// A JSON object a line
@@ -42,13 +50,41 @@ pub(super) enum Format {
 }
 
 impl Format {
-    pub(super) fn or_default(given: Option<Self>) -> Self {
+    fn or_default(given: Option<Self>) -> Self {
         let by_output = || if std::io::stdout().is_terminal() { Self::Table } else { Self::Ndjson };
         given.unwrap_or_else(by_output)
     }
 }
 
 pub(super) fn show(args: &Args) -> Result<(), Failure> {
+    match (&args.url, &args.select.stream) {
+        (Some(url), Some(stream)) => show_remote(args, url, stream),
+        _ => show_local(args),
+    }
+}
+
+/// Of a running gateway; the API gives values, not payloads.
+fn show_remote(args: &Args, url: &str, stream: &str) -> Result<(), Failure> {
+    let format = Format::or_default(args.format);
+    if matches!(format, Format::Raw | Format::Lines) {
+        let fault = "payloads as they came are read from the directory: give --data, not --url";
+        return Err(Failure::new(Code::Usage, fault));
+    }
+    let gateway = Gateway::parse(url, args.token.as_deref())?;
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut printer = Printer::new(format);
+    if left > 0 {
+        let mut print = |record: &Json| {
+            printer.json(stream, record)?;
+            left -= 1;
+            Ok(if left == 0 { Flow::Break(()) } else { Flow::Continue(()) })
+        };
+        runtime().block_on(gateway.records(stream, &args.select, &mut print))?;
+    }
+    printer.end()
+}
+
+fn show_local(args: &Args) -> Result<(), Failure> {
     let log = args.place.open()?;
     let wanted = args.select.of(&log)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
@@ -65,14 +101,14 @@ pub(super) fn show(args: &Args) -> Result<(), Failure> {
 }
 
 /// Prints records in one of the formats.
-pub(super) struct Printer {
+struct Printer {
     format: Format,
     out: Out,
     columns: Columns<5>,
 }
 
 impl Printer {
-    pub(super) fn new(format: Format) -> Self {
+    fn new(format: Format) -> Self {
         let columns = Columns::new(["offset", "time", "stream", "key", "value"]);
         Self { format, out: Out::stdout(), columns }
     }
@@ -93,7 +129,7 @@ impl Printer {
     }
 
     /// A record as NDJSON shows it.
-    pub(super) fn json(&mut self, stream: &str, json: &Json) -> Result<(), Failure> {
+    fn json(&mut self, stream: &str, json: &Json) -> Result<(), Failure> {
         if self.format != Format::Table {
             return self.out.line(&json.to_string());
         }
@@ -107,7 +143,7 @@ impl Printer {
         self.columns.row(row, &mut self.out)
     }
 
-    pub(super) fn end(mut self) -> Result<(), Failure> {
+    fn end(mut self) -> Result<(), Failure> {
         if self.format == Format::Table {
             self.columns.end(&mut self.out)?;
         }
