@@ -6,14 +6,16 @@
 //!  +--------+-----------+----------+---------+--------------+-----------+-------+--------+------+
 //!     1 B      1-3 B       1-3 B     0-3 B       1-10 B        1-10 B      2 B      4 B
 //! ```
-//! marker = `1010 c0kk`: kk = 1 records, 2 bare, 3 trim mark; c = first batch of a commit. It is
-//! never 0x00 or 0xFF, so a zero-filled file and erased flash both read as the end. Varints are
-//! LEB128; deltas are from the chunk's base; the time delta is zigzag. Only `records` has a count.
+//! marker = `1010 c0kk`: kk = 1 records, 2 bare, 3 trim mark; c = first batch of a commit. In a
+//! compacted segment also `1010 01kk`: kk = 1 sparse records, 2 lost, 3 end mark. It is never 0x00
+//! or 0xFF, so a zero-filled file and erased flash both read as the end. Varints are LEB128;
+//! deltas are from the chunk's base; the time delta is zigzag. Only the two kinds of records have
+//! a count.
 //! crc16 covers the chunk's epoch, everything before it and the crc32c field, so a good crc16 says
 //! that the length can be trusted even where the body is damaged. crc32c covers the body alone, so
 //! `[crc32c][body]` is a node's block as it travels.
 
-use crate::chunk::ChunkHeader;
+use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::{crc, varint};
 
 /// Longest body of a batch in bytes.
@@ -23,6 +25,7 @@ pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 3 + 2 * varint::MAX_LEN + 2 + 4;
 
 const MARKER: u8 = 0xA0;
 const COMMIT_FLAG: u8 = 0x08;
+const COMPACTED_FLAG: u8 = 0x04;
 
 /// What the body of a batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,18 @@ pub enum BatchKind {
     Bare = 2,
     /// No record: the body is the offset, as a varint, below which all is acknowledged.
     Trim = 3,
+    /// Records of which some offsets between may be left out. Only in compacted segments.
+    Sparse = 5,
+    /// No record: the body names a range of offsets that was lost. Only in compacted segments.
+    Lost = 6,
+    /// No record: the compacted segment is whole up to here, and ends.
+    End = 7,
+}
+
+impl BatchKind {
+    fn has_count(self) -> bool {
+        matches!(self, Self::Records | Self::Sparse)
+    }
 }
 
 /// A batch header, its deltas resolved.
@@ -47,7 +62,8 @@ pub struct BatchHeader {
     pub partition: u16,
     /// Bytes of the body, at most [`MAX_BODY`].
     pub body_len: u32,
-    /// Records in the body: 1 for [`BatchKind::Bare`], 0 for [`BatchKind::Trim`].
+    /// Offsets that the batch covers, which is its number of records, except that
+    /// [`BatchKind::Sparse`] may have fewer. 1 for [`BatchKind::Bare`], 0 where there is no record.
     pub count: u32,
     /// Offset of the first record.
     pub offset: u64,
@@ -67,7 +83,7 @@ pub(crate) enum HeaderError {
 }
 
 impl BatchHeader {
-    /// The offset after the batch's last record.
+    /// The offset after the batch's last record; of a mark, its own.
     pub(crate) fn end(&self) -> u64 {
         self.offset + u64::from(self.count)
     }
@@ -79,7 +95,7 @@ impl BatchHeader {
         let mut at = 1;
         at += varint::encode(u64::from(self.partition), &mut out[at..]);
         at += varint::encode(u64::from(self.body_len), &mut out[at..]);
-        if self.kind == BatchKind::Records {
+        if self.kind.has_count() {
             at += varint::encode(u64::from(self.count), &mut out[at..]);
         }
         at += varint::encode(self.offset - chunk.base_offset, &mut out[at..]);
@@ -101,21 +117,24 @@ impl BatchHeader {
 
     fn parse(bytes: &[u8], chunk: &ChunkHeader) -> Option<(Self, usize)> {
         let marker = *bytes.first()?;
-        if !is_marker(marker) {
+        if !is_marker_in(chunk.kind, marker) {
             return None;
         }
-        let kind = match marker & 3 {
+        let kind = match marker & (COMPACTED_FLAG | 3) {
             1 => BatchKind::Records,
             2 => BatchKind::Bare,
-            _ => BatchKind::Trim,
+            3 => BatchKind::Trim,
+            5 => BatchKind::Sparse,
+            6 => BatchKind::Lost,
+            _ => BatchKind::End,
         };
         let mut at = 1;
         let partition = u16::try_from(varint::decode(bytes, &mut at)?).ok()?;
         let body_len = bounded(varint::decode(bytes, &mut at)?)?;
         let count = match kind {
-            BatchKind::Records => bounded(varint::decode(bytes, &mut at)?)?,
+            BatchKind::Records | BatchKind::Sparse => bounded(varint::decode(bytes, &mut at)?)?,
             BatchKind::Bare => 1,
-            BatchKind::Trim => 0,
+            BatchKind::Trim | BatchKind::Lost | BatchKind::End => 0,
         };
         let offset = chunk.base_offset.checked_add(varint::decode(bytes, &mut at)?)?;
         offset.checked_add(u64::from(count))?;
@@ -140,9 +159,17 @@ impl BatchHeader {
     }
 }
 
-/// Whether a batch may begin with this byte.
+/// Whether a batch of version 1 may begin with this byte.
 pub(crate) fn is_marker(byte: u8) -> bool {
     byte & !(COMMIT_FLAG | 3) == MARKER && byte & 3 != 0
+}
+
+/// Whether a batch of such a chunk may begin with this byte.
+pub(crate) fn is_marker_in(chunk: ChunkKind, byte: u8) -> bool {
+    match chunk {
+        ChunkKind::Segment | ChunkKind::Page => is_marker(byte),
+        ChunkKind::Compacted => is_marker(byte & !COMPACTED_FLAG),
+    }
 }
 
 fn bounded(value: u64) -> Option<u32> {
@@ -221,5 +248,20 @@ mod tests {
     fn no_marker_looks_like_zero_fill_or_erased_flash() {
         assert!(!is_marker(0x00) && !is_marker(0xFF));
         assert_eq!((0..=255).filter(|byte| is_marker(*byte)).count(), 6);
+        let in_compacted = |byte: &u8| is_marker_in(ChunkKind::Compacted, *byte);
+        assert!(!in_compacted(&0x00) && !in_compacted(&0xFF));
+        assert_eq!((0..=255).filter(in_compacted).count(), 12);
+    }
+
+    #[test]
+    fn the_kinds_of_version_2_are_batches_of_a_compacted_segment_alone() {
+        let compacted = ChunkHeader { kind: ChunkKind::Compacted, ..CHUNK };
+        for (kind, count) in [(BatchKind::Sparse, 2), (BatchKind::Lost, 0), (BatchKind::End, 0)] {
+            let header = BatchHeader { kind, count, ..sample() };
+            let mut out = [0; MAX_BATCH_HEADER];
+            let len = header.encode(&compacted, &mut out);
+            assert_eq!(BatchHeader::decode(&out, &compacted), Ok((header, len)));
+            assert_eq!(BatchHeader::decode(&out, &CHUNK), Err(HeaderError::Damaged));
+        }
     }
 }

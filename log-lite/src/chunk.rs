@@ -6,7 +6,8 @@
 //!  | "HWLG" | v  |kind| 0 0  | base offset | base time   | epoch | crc   |
 //!  +--------+----+----+------+-------------+-------------+-------+-------+
 //! ```
-//! Little-endian. `crc` is CRC-32C of bytes 0 to 27.
+//! Little-endian. `crc` is CRC-32C of bytes 0 to 27. Version 1 has segments and pages; version 2
+//! adds compacted segments and changes nothing else, so each kind is always of one version.
 
 use crate::crc::crc32c;
 
@@ -19,8 +20,8 @@ const TIME_AT: usize = OFFSET_AT + 8;
 const EPOCH_AT: usize = TIME_AT + 8;
 const CRC_AT: usize = EPOCH_AT + 4;
 
-/// The version of the format that this crate writes and reads.
-pub const FORMAT_VERSION: u8 = 1;
+/// The newest version of the format that this crate writes. It reads this one and all before.
+pub const FORMAT_VERSION: u8 = 2;
 
 /// What holds the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,19 @@ pub enum ChunkKind {
     Segment = 1,
     /// A page of a flash ring.
     Page = 2,
+    /// A segment of a file journal that was written anew, by compaction or repair. Offsets may be
+    /// left out of it.
+    Compacted = 3,
+}
+
+impl ChunkKind {
+    /// The version of the format that brought this kind.
+    const fn version(self) -> u8 {
+        match self {
+            Self::Segment | Self::Page => 1,
+            Self::Compacted => 2,
+        }
+    }
 }
 
 /// What all batches of a chunk share.
@@ -51,7 +65,7 @@ pub struct ChunkHeader {
 pub enum ChunkError {
     /// Not a header: erased, zero, torn or damaged.
     Invalid,
-    /// A whole header of another version of the format.
+    /// A whole header of a later version of the format.
     Version(u8),
 }
 
@@ -63,7 +77,7 @@ impl ChunkHeader {
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
         out[..VERSION_AT].copy_from_slice(&MAGIC);
-        out[VERSION_AT] = FORMAT_VERSION;
+        out[VERSION_AT] = self.kind.version();
         out[KIND_AT] = self.kind as u8;
         out[OFFSET_AT..TIME_AT].copy_from_slice(&self.base_offset.to_le_bytes());
         out[TIME_AT..EPOCH_AT].copy_from_slice(&self.base_time_ms.to_le_bytes());
@@ -76,18 +90,17 @@ impl ChunkHeader {
     /// Reads a header.
     ///
     /// # Errors
-    /// [`ChunkError`] where the bytes are not a header of this version.
+    /// [`ChunkError`] where the bytes are not a header that this crate reads.
     pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, ChunkError> {
         if bytes[..VERSION_AT] != MAGIC || crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
             return Err(ChunkError::Invalid);
         }
-        if bytes[VERSION_AT] != FORMAT_VERSION {
-            return Err(ChunkError::Version(bytes[VERSION_AT]));
-        }
-        let kind = match bytes[KIND_AT] {
-            1 => ChunkKind::Segment,
-            2 => ChunkKind::Page,
-            _ => return Err(ChunkError::Invalid),
+        let kind = match (bytes[VERSION_AT], bytes[KIND_AT]) {
+            (1, 1) => ChunkKind::Segment,
+            (1, 2) => ChunkKind::Page,
+            (2, 3) => ChunkKind::Compacted,
+            (1, _) => return Err(ChunkError::Invalid),
+            (version, _) => return Err(ChunkError::Version(version)),
         };
         Ok(Self {
             kind,
@@ -132,9 +145,23 @@ mod tests {
         let header =
             ChunkHeader { kind: ChunkKind::Segment, base_offset: 0, base_time_ms: 0, epoch: 0 };
         let mut bytes = header.encode();
-        bytes[VERSION_AT] = 2;
-        let crc = crc32c(&bytes[..CRC_AT]);
-        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(ChunkHeader::decode(&bytes), Err(ChunkError::Version(2)));
+        for version in [2, 3, 255] {
+            bytes[VERSION_AT] = version;
+            let crc = crc32c(&bytes[..CRC_AT]);
+            bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(ChunkHeader::decode(&bytes), Err(ChunkError::Version(version)));
+        }
+    }
+
+    #[test]
+    fn only_a_compacted_segment_is_of_version_2() {
+        for (kind, version) in
+            [(ChunkKind::Segment, 1), (ChunkKind::Page, 1), (ChunkKind::Compacted, 2)]
+        {
+            let header = ChunkHeader { kind, base_offset: 9, base_time_ms: 0, epoch: 0 };
+            let bytes = header.encode();
+            assert_eq!(bytes[VERSION_AT], version);
+            assert_eq!(ChunkHeader::decode(&bytes), Ok(header));
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::segment;
 use crate::stats::CommitStats;
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::summary::Builder;
+use crate::walk::{Met, Walk};
 
 /// The unit in which a disk is written.
 const BLOCK: u64 = 4096;
@@ -53,7 +54,7 @@ impl<S: Storage> Journal<S> {
     /// [`JournalError::Poisoned`] stops this journal until it is opened again.
     pub fn commit(&mut self) -> Result<CommitStats, JournalError> {
         if self.poisoned {
-            return Err(JournalError::Poisoned { source: None });
+            return Err(self.stopped(None));
         }
         let before = self.counters;
         let undo = Undo {
@@ -177,7 +178,8 @@ impl<S: Storage> Journal<S> {
             if let Some(summary) = &mut active.summary {
                 let next = pos + self.out.len() as u64;
                 let at = next - (len + body.len()) as u64;
-                summary.add(at, next, &header, batch.payload, batch.times_ms);
+                let payload = (u64::from(batch.count), batch.payload);
+                summary.add(at, next, &header, payload, batch.times_ms);
             }
             taken += 1;
         }
@@ -199,10 +201,9 @@ impl<S: Storage> Journal<S> {
         self.counters.writes += 1;
         self.counters.bytes_issued += self.out.len() as u64;
         self.counters.device_bytes += in_blocks(active.pos, self.out.len() as u64);
-        active
-            .file
-            .write_at(active.pos, &self.out)
-            .map_err(|source| Failed::Write(JournalError::io("write to", Some(base), source)))?;
+        active.file.write_at(active.pos, &self.out).map_err(|source| {
+            Failed::Write(JournalError::io_at("write to", base, active.pos, source))
+        })?;
         active.len = active.len.max(active.pos + self.out.len() as u64);
         self.segments.back_mut().expect("the active segment is listed").bytes = active.len;
         self.clock.written_from.get_or_insert(base);
@@ -228,7 +229,12 @@ impl<S: Storage> Journal<S> {
 
     fn poison(&mut self, source: io::Error) -> JournalError {
         self.poisoned = true;
-        JournalError::Poisoned { source: Some(source) }
+        self.stopped(Some(source))
+    }
+
+    fn stopped(&self, source: Option<io::Error>) -> JournalError {
+        let segment = self.segments.back().map(|newest| newest.base);
+        JournalError::Poisoned { segment, end: self.end, source }
     }
 
     /// Takes back what a failed commit wrote: its segments, newest first, then its bytes at the
@@ -251,14 +257,15 @@ impl<S: Storage> Journal<S> {
         if self.active.is_none() {
             let file = self.storage.open(last.base, true)?;
             let chunk = segment::read_head(&file, last.base)?
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?
+                .chunk;
             self.active = Some(Active { file, chunk, pos: undo.pos, len: 0, summary: None });
         }
         let active = self.active.as_mut().expect("reopened above, or never closed");
         active.pos = undo.pos;
         active.len = active.file.len()?;
         last.bytes = active.len;
-        zero(&active.file, active.pos, active.len)?;
+        clear(active, self.end)?;
         active.file.sync()?;
         active.summary = Builder::scan(&active.file, active.chunk, active.pos).unwrap_or(None);
         Ok(())
@@ -272,6 +279,23 @@ fn fits(segment_size: u32, pos: u64, batch: &Pending) -> bool {
 /// Bytes of the blocks that a write touches.
 fn in_blocks(at: u64, len: u64) -> u64 {
     (at + len).next_multiple_of(BLOCK) - at / BLOCK * BLOCK
+}
+
+/// Writes zeros over what a failed commit left behind `pos`. Batch by batch from the last on: where
+/// that fails too, the batches that are left follow each other, and the tail is a torn one.
+fn clear<F: SegmentFile>(active: &Active<F>, offset: u64) -> io::Result<()> {
+    let mut walk = Walk::new(&active.chunk.into());
+    walk.stand_at(active.pos, offset);
+    let mut starts = vec![active.pos];
+    while let Met::Batch(batch) = walk.next(&active.file, &|_| true, false)? {
+        starts.push(batch.next);
+    }
+    let mut end = active.len;
+    for start in starts.into_iter().rev() {
+        zero(&active.file, start, end)?;
+        end = start;
+    }
+    Ok(())
 }
 
 /// Writes zeros from `at` to `end`.

@@ -5,14 +5,15 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::storage::{SegmentFile, ms_since_1970};
 
-/// Bytes that are read before those behind are given up.
+/// Bytes that are given up at once. The system keeps pages together in aligned groups, and gives up
+/// whole groups only.
 const DROP_STEP: u64 = 1 << 20;
 /// Shorter reads are of heads and tails, and say nothing of how a file is read.
 const SHORT: usize = 4096;
-const PAGE: u64 = 4096;
 
 /// An open segment of a directory.
 #[derive(Debug)]
@@ -36,14 +37,18 @@ impl Memory {
     /// A read at `at`: the state behind it, and the pages to give up before it.
     fn read(self, at: u64) -> (Self, Option<(u64, u64)>) {
         match self {
-            Self::Own { from } if at < from => (Self::Own { from: at }, None),
+            Self::Own { from } if at < from => (Self::Own { from: step_before(at) }, None),
             Self::Own { from } if at - from >= DROP_STEP => {
-                let upto = at / PAGE * PAGE;
+                let upto = step_before(at);
                 (Self::Own { from: upto }, Some((from, upto)))
             }
             other => (other, None),
         }
     }
+}
+
+fn step_before(at: u64) -> u64 {
+    at / DROP_STEP * DROP_STEP
 }
 
 impl DirFile {
@@ -62,7 +67,7 @@ impl DirFile {
         let mut memory = self.memory.get();
         if memory == Memory::Unknown {
             memory = if is_on_disk_alone(&self.file) {
-                Memory::Own { from: at / PAGE * PAGE }
+                Memory::Own { from: step_before(at) }
             } else {
                 Memory::Shared
             };
@@ -90,6 +95,11 @@ impl SegmentFile for DirFile {
 
     fn created_ms(&self) -> Option<i64> {
         self.file.metadata().ok()?.created().ok().map(ms_since_1970)
+    }
+
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let since = u64::try_from(modified_ms).unwrap_or(0);
+        self.file.set_modified(UNIX_EPOCH + Duration::from_millis(since))
     }
 
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {

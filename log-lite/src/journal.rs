@@ -83,6 +83,8 @@ pub struct Journal<S: Storage = DirStorage> {
     pub(crate) asked: u64,
     pub(crate) out: Vec<u8>,
     pub(crate) poisoned: bool,
+    /// Segments that the last compaction merged away, and that may still be there.
+    pub(crate) merged: Vec<u64>,
 }
 
 impl Journal<DirStorage> {
@@ -125,6 +127,7 @@ impl<S: Storage> Journal<S> {
             asked: 0,
             out: Vec::new(),
             poisoned: false,
+            merged: Vec::new(),
         };
         Ok((journal, recovery))
     }

@@ -10,6 +10,8 @@ mod varint;
 #[cfg(feature = "std")]
 mod commit;
 #[cfg(feature = "std")]
+mod compact;
+#[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
 mod file;
@@ -22,7 +24,11 @@ mod record;
 #[cfg(feature = "std")]
 mod recover;
 #[cfg(feature = "std")]
+mod repair;
+#[cfg(feature = "std")]
 mod retention;
+#[cfg(feature = "std")]
+mod rewrite;
 #[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
@@ -42,7 +48,9 @@ pub use crc::crc32c;
 pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
 
 #[cfg(feature = "std")]
-pub use error::{AppendError, Damage, JournalError, ReadError, Why};
+pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};
+#[cfg(feature = "std")]
+pub use error::{AppendError, Damage, JournalError, Lost, ReadError, Why};
 #[cfg(feature = "std")]
 pub use file::DirFile;
 #[cfg(feature = "std")]
@@ -53,6 +61,8 @@ pub use reader::{BatchView, Reader};
 pub use record::{Record, Records};
 #[cfg(feature = "std")]
 pub use recover::{Recovery, SetAside, TornTail};
+#[cfg(feature = "std")]
+pub use repair::{RepairReport, Repaired, repair, repair_storage};
 #[cfg(feature = "std")]
 pub use retention::{DropCause, Dropped, WhenFull};
 #[cfg(feature = "std")]

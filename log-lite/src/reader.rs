@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::batch::BatchHeader;
 use crate::chunk::ChunkError;
-use crate::error::{Damage, ReadError, Why};
+use crate::error::{Damage, Lost, ReadError, Why};
 use crate::record::Records;
-use crate::segment;
+use crate::segment::{self, Head};
 use crate::storage::{DirStorage, SegmentEntry, Storage};
 use crate::summary::Summary;
 use crate::verify::SegmentInfo;
@@ -34,7 +34,8 @@ impl<'a> BatchView<'a> {
         self.header.partition
     }
 
-    /// Offset of the first record.
+    /// The offset that the batch was asked from: that of its first record, or one before it that
+    /// compaction removed.
     pub fn first(&self) -> u64 {
         self.from
     }
@@ -87,6 +88,7 @@ struct Open<F> {
 enum Look {
     Found(Located),
     Damaged(Damage),
+    Lost(Lost),
     /// The segment has nothing more.
     Done(Option<Why>),
     Skipped,
@@ -177,18 +179,23 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// [`ReadError::Io`].
     pub fn segment_info(&self, segment: SegmentEntry) -> Result<Option<SegmentInfo>, ReadError> {
-        let summary = self.summary(segment.base)?;
-        Ok(summary.and_then(|summary| summary.info(segment.bytes)))
+        let found = self.head_and_summary(segment.base)?;
+        Ok(found.and_then(|(head, summary)| summary.info(&head, segment.bytes)))
     }
 
     fn summary(&self, base: u64) -> Result<Option<Summary>, ReadError> {
+        Ok(self.head_and_summary(base)?.map(|(_, summary)| summary))
+    }
+
+    fn head_and_summary(&self, base: u64) -> Result<Option<(Head, Summary)>, ReadError> {
         let file = match self.storage.open(base, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("open", Some(base))(error)),
         };
         let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
-        Ok(head.ok().and_then(|chunk| Summary::load(&self.storage, &file, &chunk)))
+        let Ok(head) = head else { return Ok(None) };
+        Ok(Summary::load(&self.storage, &file, &head.chunk).map(|summary| (head, summary)))
     }
 
     /// The first record from the position on, and below `until`, that is at or after a time.
@@ -197,7 +204,9 @@ impl<S: Storage> Reader<S> {
             let found = match self.next(until) {
                 Ok(Some(batch)) => batch.records().find(|record| record.time_ms >= time_ms),
                 Ok(None) => return Ok(None),
-                Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => None,
+                Err(
+                    ReadError::Damaged { .. } | ReadError::Lost { .. } | ReadError::Trimmed { .. },
+                ) => None,
                 Err(error) => return Err(error),
             };
             if let Some(record) = found {
@@ -211,8 +220,8 @@ impl<S: Storage> Reader<S> {
     /// whole batch, and does not call a torn tail damage.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] and [`ReadError::Trimmed`] name a range that cannot be read, and the
-    /// next call goes on behind it.
+    /// [`ReadError::Damaged`], [`ReadError::Lost`] and [`ReadError::Trimmed`] name a range that
+    /// cannot be read, and the next call goes on behind it.
     pub fn next(&mut self, limit: u64) -> Result<Option<BatchView<'_>>, ReadError> {
         let found = loop {
             if self.position >= limit {
@@ -225,16 +234,19 @@ impl<S: Storage> Reader<S> {
                 // A summary may have moved the position up to the limit.
                 continue;
             }
-            match self.look(false)? {
+            let look = match self.look(false)? {
+                Look::Done(_) => self.behind_segment(limit)?,
+                look => look,
+            };
+            match look {
                 Look::Found(found) => break found,
                 Look::Skipped => {}
                 Look::Damaged(damage) => return Err(self.pass(damage, limit)),
-                Look::Done(_) => match self.behind_segment(limit)? {
-                    Look::Found(found) => break found,
-                    Look::Skipped => {}
-                    Look::Damaged(damage) => return Err(self.pass(damage, limit)),
-                    Look::Done(_) => return Ok(None),
-                },
+                Look::Lost(lost) => {
+                    let (first, end) = self.pass_range(lost.first, lost.end, limit);
+                    return Err(Lost { first, end, ..lost }.into());
+                }
+                Look::Done(_) => return Ok(None),
             }
         };
         self.view(&found, limit).map(Some)
@@ -271,6 +283,8 @@ impl<S: Storage> Reader<S> {
             Met::Batch(found) => Look::Found(found),
             Met::Hole(damage) if damage.end <= position => Look::Skipped,
             Met::Hole(damage) => Look::Damaged(damage),
+            Met::Lost(lost) if lost.end <= position => Look::Skipped,
+            Met::Lost(lost) => Look::Lost(lost),
             Met::End { why, .. } => Look::Done(why),
         })
     }
@@ -279,6 +293,13 @@ impl<S: Storage> Reader<S> {
     /// since it was read, the next segment, damage, or nothing yet.
     fn behind_segment(&mut self, limit: u64) -> Result<Look, ReadError> {
         let walk = &mut self.open.as_mut().expect("callers open a segment first").walk;
+        if walk.is_complete() {
+            // What compaction left out at the end is behind the reader, too.
+            self.position = self.position.max(walk.expected().min(limit));
+            if self.position == limit {
+                return Ok(Look::Done(None));
+            }
+        }
         let (base, expected, byte) = (walk.chunk().base_offset, walk.expected(), walk.pos());
         walk.refresh();
         if expected > base && self.open_segment(expected)?.is_ok() {
@@ -297,6 +318,10 @@ impl<S: Storage> Reader<S> {
         let why_lost = why.unwrap_or(Why::Missing);
         let damage = |end| Damage { segment: base, byte, first, end, why: why_lost };
         let segments = self.segments()?;
+        if self.was_replaced(&segments, first)? {
+            self.open = None;
+            return Ok(Look::Skipped);
+        }
         // Retention took it, or the commit that made it failed; neither is damage.
         let deleted = segments.binary_search(&base).is_err();
         match segments.into_iter().find(|next| *next > base) {
@@ -314,16 +339,36 @@ impl<S: Storage> Reader<S> {
         }
     }
 
+    /// Whether the open segment is not the one any more that holds this offset: a compaction wrote
+    /// it anew, perhaps merged with others.
+    fn was_replaced(&self, segments: &[u64], offset: u64) -> Result<bool, ReadError> {
+        let chunk = self.open.as_ref().expect("callers open a segment first").walk.chunk();
+        let after = segments.partition_point(|base| *base <= offset);
+        let Some(holds) = after.checked_sub(1).map(|at| segments[at]) else {
+            return Ok(false);
+        };
+        match self.head(holds)? {
+            // Only a compacted segment covers what lies behind the end of the one it replaced.
+            Some(Ok(head)) => Ok(head.chunk != *chunk && head.extent.is_some()),
+            _ => Ok(false),
+        }
+    }
+
     /// Moves behind a damaged range and makes the error that names it.
     fn pass(&mut self, damage: Damage, limit: u64) -> ReadError {
-        let first = damage.first.max(self.position);
-        let end = damage.end.min(limit).max(first);
+        let (first, end) = self.pass_range(damage.first, damage.end, limit);
+        Damage { first, end, ..damage }.into()
+    }
+
+    fn pass_range(&mut self, first: u64, to: u64, limit: u64) -> (u64, u64) {
+        let first = first.max(self.position);
+        let end = to.min(limit).max(first);
         self.position = end;
-        if end < damage.end {
+        if end < to {
             // The rest of the range is told once the limit allows it.
             self.open = None;
         }
-        Damage { first, end, ..damage }.into()
+        (first, end)
     }
 
     /// Opens the segment that holds the position. `false`: there is none yet.
@@ -369,12 +414,23 @@ impl<S: Storage> Reader<S> {
             Err(error) => return Err(failed("open", Some(base))(error)),
         };
         match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
-            Ok(chunk) => {
-                self.open = Some(Open { file, walk: Walk::new(chunk) });
+            Ok(head) => {
+                self.open = Some(Open { file, walk: Walk::new(&head) });
                 Ok(Ok(()))
             }
             Err(ChunkError::Version(found)) => Err(ReadError::Version { segment: base, found }),
             Err(ChunkError::Invalid) => Ok(Err(Missing::Header)),
+        }
+    }
+
+    /// The head of a segment; `None` where there is no such segment.
+    fn head(&self, base: u64) -> Result<Option<Result<Head, ChunkError>>, ReadError> {
+        match self.storage.open(base, false) {
+            Ok(file) => {
+                segment::read_head(&file, base).map(Some).map_err(failed("read", Some(base)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("open", Some(base))(error)),
         }
     }
 

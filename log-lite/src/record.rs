@@ -1,17 +1,25 @@
 //! Records, and the body of a batch of them.
 //!
 //! ```text
-//!  record = | time delta | key len | key | value len | value |    one after the other
+//!  record =                | time delta | key len | key | value len | value |   one after the other
+//!  sparse = | written |   (| skipped | time delta | key len | key | value len | value |)
 //! ```
-//! The time delta is a zigzag varint from the batch's time; lengths are varints.
+//! The time delta is a zigzag varint from the batch's time; lengths are varints. `skipped` is a
+//! varint: the offsets between the record before (at first the batch's offset) and this one.
+//! `written` stands once at the start: the time in ms by which the records had been written, a
+//! zigzag varint from the batch's time.
+//!
+//! The body of a lost range is the code of a reason (`Why`), a byte, and the number of its
+//! offsets, a varint.
 
 use crate::batch::{BatchHeader, BatchKind};
+use crate::error::{Lost, Why};
 use crate::varint;
 
 /// One record of the log, borrowed from where it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its place in the log: dense, one sequence for all partitions.
+    /// Its place in the log: one sequence for all partitions, dense but for what compaction removed.
     pub offset: u64,
     /// Its partition.
     pub partition: u16,
@@ -38,6 +46,36 @@ pub(crate) fn put(body: &mut Vec<u8>, time_delta: i64, key: &[u8], value: &[u8])
     body.extend_from_slice(value);
 }
 
+/// Begins the body of a sparse batch.
+pub(crate) fn put_written(body: &mut Vec<u8>, since_batch_ms: i64) {
+    put_varint(body, varint::zigzag(since_batch_ms));
+}
+
+/// Appends a record to the body of a sparse batch.
+pub(crate) fn put_sparse(body: &mut Vec<u8>, skipped: u64, delta: i64, key: &[u8], value: &[u8]) {
+    put_varint(body, skipped);
+    put(body, delta, key, value);
+}
+
+/// Appends the body of a lost range.
+pub(crate) fn put_lost(body: &mut Vec<u8>, offsets: u64, why: Why) {
+    body.push(why.code());
+    put_varint(body, offsets);
+}
+
+/// The range that the body of a lost batch names.
+pub(crate) fn lost(segment: u64, header: &BatchHeader, body: &[u8]) -> Option<Lost> {
+    let why = Why::from_code(*body.first()?)?;
+    let mut at = 1;
+    let end = header.offset.checked_add(varint::decode(body, &mut at)?)?;
+    (at == body.len() && end > header.offset).then_some(Lost {
+        segment,
+        first: header.offset,
+        end,
+        why,
+    })
+}
+
 fn put_varint(body: &mut Vec<u8>, value: u64) {
     let mut bytes = [0; varint::MAX_LEN];
     let len = varint::encode(value, &mut bytes);
@@ -50,20 +88,36 @@ pub struct Records<'a> {
     header: BatchHeader,
     body: &'a [u8],
     at: usize,
-    done: u32,
+    /// The offset after the last record given.
+    next: u64,
+    written_ms: Option<i64>,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn new(header: BatchHeader, body: &'a [u8]) -> Self {
-        Self { header, body, at: 0, done: 0 }
+        let mut at = 0;
+        let mut written_ms = None;
+        if header.kind == BatchKind::Sparse {
+            let since = varint::decode(body, &mut at).map(varint::unzigzag);
+            written_ms = since.map(|since| header.time_ms.wrapping_add(since));
+        }
+        Self { header, body, at, next: header.offset, written_ms }
+    }
+
+    /// The time in ms by which these records had been written, where the batch says so.
+    pub(crate) fn written_ms(&self) -> Option<i64> {
+        self.written_ms
     }
 
     /// Whether the body holds exactly the records that its header counts.
     pub(crate) fn counted_right(&self) -> bool {
         let mut rest = self.clone();
         while rest.next().is_some() {}
-        rest.done == rest.header.count
-            && (rest.header.kind != BatchKind::Records || rest.at == rest.body.len())
+        let whole = match rest.header.kind {
+            BatchKind::Records | BatchKind::Sparse => rest.at == rest.body.len(),
+            _ => true,
+        };
+        whole && rest.next == rest.header.end()
     }
 
     fn field(&mut self) -> Option<&'a [u8]> {
@@ -73,14 +127,22 @@ impl<'a> Records<'a> {
         Some(field)
     }
 
+    fn offset(&mut self) -> Option<u64> {
+        let offset = match self.header.kind {
+            BatchKind::Sparse => self.next.checked_add(varint::decode(self.body, &mut self.at)?)?,
+            _ => self.next,
+        };
+        (offset < self.header.end()).then_some(offset)
+    }
+
     fn fields(&mut self) -> Option<(i64, &'a [u8], &'a [u8])> {
         match self.header.kind {
-            BatchKind::Trim => None,
             BatchKind::Bare => Some((0, &[], self.body)),
-            BatchKind::Records => {
+            BatchKind::Records | BatchKind::Sparse => {
                 let time = varint::unzigzag(varint::decode(self.body, &mut self.at)?);
                 Some((time, self.field()?, self.field()?))
             }
+            BatchKind::Trim | BatchKind::Lost | BatchKind::End => None,
         }
     }
 }
@@ -89,18 +151,16 @@ impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 
     fn next(&mut self) -> Option<Record<'a>> {
-        if self.done == self.header.count {
-            return None;
-        }
+        let offset = self.offset()?;
         let (time_delta, key, value) = self.fields()?;
         let record = Record {
-            offset: self.header.offset + u64::from(self.done),
+            offset,
             partition: self.header.partition,
             time_ms: self.header.time_ms.wrapping_add(time_delta),
             key,
             value,
         };
-        self.done += 1;
+        self.next = offset + 1;
         Some(record)
     }
 }

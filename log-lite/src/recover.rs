@@ -13,9 +13,11 @@ use std::io;
 use crate::batch::MAX_BODY;
 use crate::chunk::ChunkError;
 use crate::commit::zero;
+use crate::compact::settle;
 use crate::error::{Damage, JournalError, Why};
 use crate::journal::Active;
-use crate::segment::{self, HEAD_LEN};
+use crate::repair::replace_with_lost;
+use crate::segment::{self, HEAD_LEN, Head};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::summary::Builder;
 use crate::walk::{Met, Walk};
@@ -37,7 +39,8 @@ pub struct Recovery {
     pub torn: Option<TornTail>,
     /// What cannot be read in the newest segment. Others are not looked at on opening.
     pub damage: Vec<Damage>,
-    /// Newest segments without a readable header, kept under another name.
+    /// Newest segments without a readable header, kept under another name. Where records in them
+    /// were durable once, a lost range stands in their place.
     pub set_aside: Vec<SetAside>,
 }
 
@@ -76,6 +79,7 @@ pub(crate) struct Recovered<F> {
 
 pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, JournalError> {
     let failed = |action, base| move |source| JournalError::io(action, base, source);
+    settle(storage).map_err(failed("clear up", None))?;
     let mut listed = storage.list().map_err(failed("list", None))?;
     listed.sort_by_key(|segment| segment.base);
     let mut recovered = Recovered {
@@ -95,8 +99,12 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
         recovered.report.end = base;
         let file = storage.open(base, true).map_err(failed("open", Some(base)))?;
         match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
-            Ok(chunk) => {
-                let (pos, summary) = scan_newest(&file, Walk::new(chunk), &mut recovered.report)
+            Ok(Head { extent: Some(extent), .. }) => {
+                // Written whole and synced before it got its name; nothing is written behind it.
+                recovered.report.end = extent.end;
+            }
+            Ok(head @ Head { chunk, .. }) => {
+                let (pos, summary) = scan_newest(&file, Walk::new(&head), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
                 storage.sync_dir().map_err(failed("sync", None))?;
@@ -106,9 +114,12 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
                 return Err(JournalError::Version { segment: base, found });
             }
             Err(ChunkError::Invalid) => {
-                retire(storage, &file, base, &mut recovered.report)
+                let newest = recovered.segments.back_mut().expect("it was just looked at");
+                let stays = retire(storage, &file, newest, &mut recovered.report)
                     .map_err(failed("set aside", Some(base)))?;
-                recovered.segments.pop_back();
+                if !stays {
+                    recovered.segments.pop_back();
+                }
             }
         }
     }
@@ -118,38 +129,54 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
     Ok(recovered)
 }
 
-/// Takes the newest segment out of the log, since its header cannot be read.
+/// Takes the newest segment out of the log, since its header cannot be read. Gives whether another
+/// is in its place.
 ///
-/// If it holds the first batch of a commit, its header was synced once and damaged since: its
-/// offsets are not given away again. Else its creation was cut, and nothing in it acknowledged.
+/// If it holds the first batch of a commit, its header was synced once and damaged since: a lost
+/// range keeps its offsets from being given away again. Else its creation was cut, and nothing in
+/// it acknowledged.
 fn retire<S: Storage>(
     storage: &S,
     file: &S::File,
-    base: u64,
+    newest: &mut SegmentEntry,
     report: &mut Recovery,
-) -> io::Result<()> {
+) -> io::Result<bool> {
+    let segment = newest.base;
     if last_byte(file, 0)? == 0 {
-        storage.remove(base)?;
-        return storage.sync_dir();
+        storage.remove(segment)?;
+        storage.sync_dir()?;
+        return Ok(false);
     }
+    let end = match segment::plain_end(file, segment)? {
+        Some(end) => Some(end),
+        None => end_of_synced(file, segment)?,
+    };
+    let name = if let Some(end) = end {
+        let (first, why) = (segment, Why::SegmentHeader);
+        report.end = end;
+        report.damage.push(Damage { segment, byte: 0, first, end, why });
+        replace_with_lost(storage, newest, end)?
+    } else {
+        let name = storage.set_aside(segment)?;
+        storage.sync_dir()?;
+        name
+    };
+    report.set_aside.push(SetAside { segment, name });
+    Ok(end.is_some())
+}
+
+/// The offset after the last record of a segment without a header, if a commit begins in it.
+fn end_of_synced<F: SegmentFile>(file: &F, base: u64) -> io::Result<Option<u64>> {
     // Times are not known without the header, but offsets are.
-    let mut walk = Walk::new(segment::header(base, 0));
+    let mut walk = Walk::new(&segment::header(base, 0).into());
     let mut was_synced = false;
     loop {
         match walk.next(file, &|_| true, true)? {
             Met::Batch(batch) => was_synced |= batch.header.starts_commit,
-            Met::Hole(_) => {}
-            Met::End { .. } => break,
+            Met::Hole(_) | Met::Lost(_) => {}
+            Met::End { .. } => return Ok(was_synced.then(|| walk.expected())),
         }
     }
-    if was_synced {
-        let (end, why) = (walk.expected(), Why::SegmentHeader);
-        report.end = end;
-        report.damage.push(Damage { segment: base, byte: 0, first: base, end, why });
-    }
-    let name = storage.set_aside(base)?;
-    report.set_aside.push(SetAside { segment: base, name });
-    storage.sync_dir()
 }
 
 /// Walks the newest segment and makes its end durable; returns where the next batch goes, and a
@@ -179,6 +206,7 @@ fn scan_newest<F: SegmentFile>(
                 summary = None;
                 open.push((damage, walk.pos()));
             }
+            Met::Lost(_) => summary = None,
             Met::End { at, .. } => break at,
         }
     };

@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use crate::batch::BatchKind;
 use crate::error::JournalError;
 use crate::journal::{Active, Journal};
+use crate::record::Records;
 use crate::segment::{self, HEAD_LEN};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::summary::Summary;
 use crate::walk::{Met, Walk};
 
 /// 2020-01-01 in ms since 1970. A clock before this was never set, and what it said is no age.
-const CLOCK_SET_MS: i64 = 1_577_836_800_000;
+pub(crate) const CLOCK_SET_MS: i64 = 1_577_836_800_000;
 /// The newest segment is sealed after this part of `max_age_ms`, so that slow logs age too.
 const ROLLS_AN_AGE: u64 = 8;
 
@@ -180,6 +182,7 @@ impl<S: Storage> Journal<S> {
         let oldest = self.segments[0];
         let end = self.segments[1].base;
         let failed = |action| move |source| JournalError::io(action, Some(oldest.base), source);
+        self.remove_merged().map_err(failed("delete"))?;
         let past_keep = end > self.keep;
         let counts = if past_keep {
             self.count_from(oldest.base, self.keep).map_err(failed("read"))?
@@ -198,23 +201,29 @@ impl<S: Storage> Journal<S> {
     fn count_from(&self, base: u64, from: u64) -> io::Result<BTreeMap<u16, u64>> {
         let mut counts = BTreeMap::new();
         let file = self.storage.open(base, false)?;
-        let Ok(chunk) = segment::read_head(&file, base)? else { return Ok(counts) };
+        let Ok(head) = segment::read_head(&file, base)? else { return Ok(counts) };
         if from <= base
-            && let Some(summary) = Summary::load(&self.storage, &file, &chunk)
+            && let Some(summary) = Summary::load(&self.storage, &file, &head.chunk)
             && let Some(partitions) = summary.partitions
         {
             return Ok(partitions);
         }
-        let mut walk = Walk::new(chunk);
+        let mut walk = Walk::new(&head);
         loop {
             match walk.next(&file, &|_| false, false)? {
                 Met::Batch(batch) => {
-                    let lost = batch.header.end().saturating_sub(from.max(batch.header.offset));
+                    let lost = match batch.header.kind {
+                        BatchKind::Sparse => {
+                            let records = Records::new(batch.header, walk.body(&file, &batch)?);
+                            records.filter(|record| record.offset >= from).count() as u64
+                        }
+                        _ => batch.header.end().saturating_sub(from.max(batch.header.offset)),
+                    };
                     if lost > 0 {
                         *counts.entry(batch.header.partition).or_default() += lost;
                     }
                 }
-                Met::Hole(_) => {}
+                Met::Hole(_) | Met::Lost(_) => {}
                 Met::End { .. } => return Ok(counts),
             }
         }
@@ -222,7 +231,7 @@ impl<S: Storage> Journal<S> {
 }
 
 /// Whether `age_ms` have passed since `then_ms`. By a clock that was not set, none have.
-fn is_older(then_ms: i64, age_ms: u64, now_ms: i64) -> bool {
+pub(crate) fn is_older(then_ms: i64, age_ms: u64, now_ms: i64) -> bool {
     now_ms >= CLOCK_SET_MS
         && u64::try_from(now_ms.saturating_sub(then_ms)).is_ok_and(|age| age > age_ms)
 }

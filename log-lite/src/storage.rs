@@ -2,11 +2,16 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::JournalError;
 use crate::file::DirFile;
+
+const SEGMENT: &str = ".log";
+const ASIDE: &str = ".new";
 
 /// A segment as a directory lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +67,53 @@ pub trait Storage {
     /// Of the place itself.
     fn set_aside(&self, base: u64) -> io::Result<String>;
 
+    /// Makes an empty file beside the log, which can take the place of a segment later. One that
+    /// is there from before is emptied.
+    ///
+    /// # Errors
+    /// `Unsupported` where no segment can be replaced, and those of the place itself.
+    fn create_aside(&self, base: u64) -> io::Result<Self::File> {
+        let _ = base;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The files that [`Storage::create_aside`] made and that are still beside the log.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn asides(&self) -> io::Result<Vec<u64>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a file that [`Storage::create_aside`] made.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn remove_aside(&self, base: u64) -> io::Result<()> {
+        let _ = base;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Puts the file that [`Storage::create_aside`] made in the place of the segment, whether there
+    /// is one or not, in one step: at no time, and after no power cut, is there neither. Who has
+    /// the old segment open goes on to read it.
+    ///
+    /// # Errors
+    /// Of the place itself; the segment is then as it was.
+    fn replace(&self, base: u64) -> io::Result<()> {
+        let _ = base;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Keeps the bytes of a segment under a second name, too, and returns that.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn keep_copy(&self, base: u64) -> io::Result<String> {
+        let _ = base;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes what was created, removed and renamed durable.
     ///
     /// # Errors
@@ -110,6 +162,15 @@ pub trait SegmentFile {
         None
     }
 
+    /// Sets the time at which the file was last written, in ms since 1970, where that can be done.
+    ///
+    /// # Errors
+    /// Of the place itself.
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let _ = modified_ms;
+        Ok(())
+    }
+
     /// Reads at `at` and returns how many bytes there were: fewer than asked only at the end.
     ///
     /// # Errors
@@ -131,11 +192,11 @@ pub trait SegmentFile {
 }
 
 /// Segments as files `<base offset, 20 digits>.log` of one directory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DirStorage {
     dir: PathBuf,
-    /// Held as long as the writer lives; readers have none.
-    _lock: Option<File>,
+    /// Held as long as the writer or a clone lives; readers have none.
+    _lock: Option<Arc<File>>,
 }
 
 impl DirStorage {
@@ -154,7 +215,7 @@ impl DirStorage {
             .open(path)
             .map_err(failed("open the lock in"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(lock) }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(Arc::new(lock)) }),
             Err(TryLockError::WouldBlock) => Err(JournalError::Locked { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed("lock")(source)),
         }
@@ -174,6 +235,36 @@ impl DirStorage {
         self.dir.join(format!("{base:020}.log"))
     }
 
+    fn aside_path(&self, base: u64) -> PathBuf {
+        self.dir.join(format!("{base:020}{ASIDE}"))
+    }
+
+    fn damaged_path(&self, base: u64, n: u32) -> (String, PathBuf) {
+        let name = format!("{base:020}.damaged-{n}");
+        let path = self.dir.join(&name);
+        (name, path)
+    }
+
+    /// A name for a damaged segment that is not used yet.
+    fn free_name(&self, base: u64) -> io::Result<(String, PathBuf)> {
+        let mut all = (0..u32::MAX).map(|n| self.damaged_path(base, n));
+        all.find(|(_, path)| !path.exists()).ok_or_else(|| io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// The name under which this very file is kept already.
+    fn kept_as(&self, base: u64) -> io::Result<Option<String>> {
+        let inode = std::fs::metadata(self.path(base))?.ino();
+        for (name, path) in (0..u32::MAX).map(|n| self.damaged_path(base, n)) {
+            match std::fs::metadata(path) {
+                Ok(meta) if meta.ino() == inode => return Ok(Some(name)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     fn summary_path(&self, base: u64) -> PathBuf {
         self.dir.join(format!("{base:020}.sum"))
     }
@@ -191,7 +282,10 @@ impl Storage for DirStorage {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
-            let Some(base) = entry.file_name().to_str().and_then(parse_name) else { continue };
+            let Some(base) = entry.file_name().to_str().and_then(|name| parse_name(name, SEGMENT))
+            else {
+                continue;
+            };
             match entry.metadata() {
                 Ok(meta) => {
                     let modified_ms = meta.modified().map_or(0, ms_since_1970);
@@ -208,7 +302,8 @@ impl Storage for DirStorage {
     fn bases(&self) -> io::Result<Vec<u64>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
-            found.extend(entry?.file_name().to_str().and_then(parse_name));
+            let name = entry?.file_name();
+            found.extend(name.to_str().and_then(|name| parse_name(name, SEGMENT)));
         }
         Ok(found)
     }
@@ -230,13 +325,48 @@ impl Storage for DirStorage {
     }
 
     fn set_aside(&self, base: u64) -> io::Result<String> {
-        let free = (0u32..)
-            .map(|n| format!("{base:020}.damaged-{n}"))
-            .find(|name| !self.dir.join(name).exists())
-            .ok_or(io::ErrorKind::AlreadyExists)?;
+        let (name, free) = self.free_name(base)?;
         self.remove_summary(base);
-        std::fs::rename(self.path(base), self.dir.join(&free))?;
-        Ok(free)
+        std::fs::rename(self.path(base), free)?;
+        Ok(name)
+    }
+
+    fn create_aside(&self, base: u64) -> io::Result<DirFile> {
+        let mut how = OpenOptions::new();
+        how.read(true).write(true).create(true).truncate(true);
+        Ok(DirFile::for_writing(how.open(self.aside_path(base))?))
+    }
+
+    fn asides(&self) -> io::Result<Vec<u64>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            found.extend(name.to_str().and_then(|name| parse_name(name, ASIDE)));
+        }
+        Ok(found)
+    }
+
+    fn remove_aside(&self, base: u64) -> io::Result<()> {
+        std::fs::remove_file(self.aside_path(base))
+    }
+
+    fn replace(&self, base: u64) -> io::Result<()> {
+        std::fs::rename(self.aside_path(base), self.path(base))
+    }
+
+    fn keep_copy(&self, base: u64) -> io::Result<String> {
+        if let Some(name) = self.kept_as(base)? {
+            return Ok(name);
+        }
+        let (name, free) = self.free_name(base)?;
+        if std::fs::hard_link(self.path(base), &free).is_err() {
+            // A file system without links.
+            let aside = self.dir.join(format!("{name}.part"));
+            std::fs::copy(self.path(base), &aside)?;
+            File::open(&aside)?.sync_all()?;
+            std::fs::rename(aside, free)?;
+        }
+        Ok(name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -274,8 +404,8 @@ pub(crate) fn ms_since_1970(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
-fn parse_name(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".log")?;
+fn parse_name(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
     let plain = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
 }
@@ -286,10 +416,12 @@ mod tests {
 
     #[test]
     fn only_names_of_segments_are_taken_for_segments() {
-        assert_eq!(parse_name("00000000000000000017.log"), Some(17));
-        assert_eq!(parse_name("17.log"), None);
-        assert_eq!(parse_name("+0000000000000000017.log"), None);
-        assert_eq!(parse_name("99999999999999999999.log"), None);
-        assert_eq!(parse_name("lock"), None);
+        let parse = |name| parse_name(name, SEGMENT);
+        assert_eq!(parse("00000000000000000017.log"), Some(17));
+        assert_eq!(parse("17.log"), None);
+        assert_eq!(parse("+0000000000000000017.log"), None);
+        assert_eq!(parse("99999999999999999999.log"), None);
+        assert_eq!(parse("00000000000000000017.new"), None);
+        assert_eq!(parse("lock"), None);
     }
 }

@@ -26,7 +26,7 @@ use crate::batch::{BatchHeader, MAX_BATCH_HEADER};
 use crate::chunk::ChunkHeader;
 use crate::crc::crc32c;
 use crate::record::Records;
-use crate::segment::HEAD_LEN;
+use crate::segment::{HEAD_LEN, Head};
 use crate::storage::{SegmentFile, Storage};
 use crate::varint;
 use crate::verify::SegmentInfo;
@@ -87,10 +87,11 @@ impl Summary {
     }
 
     /// As the verifier says it; `None` where not all partitions are listed.
-    pub(crate) fn info(self, bytes: u64) -> Option<SegmentInfo> {
+    pub(crate) fn info(self, head: &Head, bytes: u64) -> Option<SegmentInfo> {
         Some(SegmentInfo {
             base: self.base,
-            end: self.end,
+            end: head.extent.map_or(self.end, |extent| extent.end),
+            compacted: head.extent.is_some(),
             bytes,
             used: self.used,
             batches: self.batches,
@@ -272,11 +273,11 @@ impl Builder {
         chunk: ChunkHeader,
         until: u64,
     ) -> io::Result<Option<Self>> {
-        let (mut walk, mut builder) = (Walk::new(chunk), Self::new(&chunk));
+        let (mut walk, mut builder) = (Walk::new(&chunk.into()), Self::new(&chunk));
         while walk.pos() < until {
             match walk.next(file, &|_| true, false)? {
                 Met::Batch(batch) => builder.add_read(&batch, walk.body(file, &batch)?),
-                Met::Hole(_) | Met::End { .. } => return Ok(None),
+                Met::Hole(_) | Met::Lost(_) | Met::End { .. } => return Ok(None),
             }
         }
         Ok((walk.pos() == until).then_some(builder))
@@ -284,36 +285,42 @@ impl Builder {
 
     /// A batch that was read.
     pub(crate) fn add_read(&mut self, batch: &Located, body: &[u8]) {
-        let (mut payload, mut times_ms) = (0, (i64::MAX, i64::MIN));
-        for record in Records::new(batch.header, body) {
+        self.add_batch(batch.at, batch.next, &batch.header, body);
+    }
+
+    /// A batch from byte `at` to `next`.
+    pub(crate) fn add_batch(&mut self, at: u64, next: u64, header: &BatchHeader, body: &[u8]) {
+        let (mut records, mut payload, mut times_ms) = (0, 0, (i64::MAX, i64::MIN));
+        for record in Records::new(*header, body) {
+            records += 1;
             payload += (record.key.len() + record.value.len()) as u64;
             times_ms = widest(times_ms, (record.time_ms, record.time_ms));
         }
-        self.add(batch.at, batch.next, &batch.header, payload, times_ms);
+        self.add(at, next, header, (records, payload), times_ms);
     }
 
-    /// A batch from byte `at` to `next`, the bytes of its keys and values, and its earliest and
-    /// latest time.
+    /// A batch from byte `at` to `next`, its records and the bytes of their keys and values, and
+    /// their earliest and latest time.
     pub(crate) fn add(
         &mut self,
         at: u64,
         next: u64,
         header: &BatchHeader,
-        payload: u64,
+        (records, payload): (u64, u64),
         times_ms: (i64, i64),
     ) {
         let summary = &mut self.summary;
         (summary.last_at, summary.last_crc, summary.used) = (at, header.body_crc, next);
         summary.batches += 1;
         summary.end = summary.end.max(header.end());
-        if header.count == 0 {
+        if records == 0 {
             return;
         }
-        summary.records += u64::from(header.count);
+        summary.records += records;
         summary.payload += payload;
         summary.times_ms = widest(summary.times_ms, times_ms);
         if let Some(partitions) = &mut summary.partitions {
-            *partitions.entry(header.partition).or_default() += u64::from(header.count);
+            *partitions.entry(header.partition).or_default() += records;
             if partitions.len() > MAX_PARTITIONS {
                 summary.partitions = None;
             }
@@ -381,7 +388,7 @@ mod tests {
             };
             let at = 64 + n * size;
             let time = (n as i64 * 37) % 100 - 50;
-            builder.add(at, at + size, &header, size - 13, (time, time));
+            builder.add(at, at + size, &header, (1, size - 13), (time, time));
         }
         builder.finish().expect("it has records")
     }

@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 
 use crate::chunk::ChunkError;
-use crate::error::{Damage, ReadError, Why};
+use crate::error::{Damage, Lost, ReadError, Why};
 use crate::record::Records;
 use crate::recover::{TornTail, last_byte};
-use crate::segment;
+use crate::segment::{self, Head};
 use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
 use crate::walk::{Located, Met, Walk};
 
@@ -20,8 +20,11 @@ const PROGRESS_STEP: u64 = 1 << 20;
 pub struct SegmentInfo {
     /// Offset of its first record, which is its name.
     pub base: u64,
-    /// The offset after its last whole record.
+    /// The offset after its last whole record; of a whole compacted segment, after the last offset
+    /// that it covers.
     pub end: u64,
+    /// Whether it was written anew by compaction or repair, and offsets may be left out.
+    pub compacted: bool,
     /// Bytes of the file.
     pub bytes: u64,
     /// The part of `bytes` that is head and batches; the rest is zero fill.
@@ -41,8 +44,10 @@ pub struct SegmentInfo {
 pub struct Report {
     /// All segments, oldest first.
     pub segments: Vec<SegmentInfo>,
-    /// What cannot be read.
+    /// What cannot be read. Where no offset is lost, a spare copy is damaged.
     pub damage: Vec<Damage>,
+    /// What was damaged once and is recorded as lost.
+    pub lost: Vec<Lost>,
     /// Bytes behind the last whole batch: of a commit that was cut, or that a running writer is
     /// just making. The next opening clears the former.
     pub torn_tail: Option<TornTail>,
@@ -78,9 +83,15 @@ pub fn verify_storage<S: Storage>(
     let total = listed.iter().map(|segment| segment.bytes).sum();
     let mut report = Report::default();
     let mut done = 0;
+    let mut covered = 0;
     for (at, segment) in listed.iter().enumerate() {
         let base = segment.base;
         progress(done, total);
+        if base < covered {
+            // Merged into one before it, and about to be removed.
+            done += segment.bytes;
+            continue;
+        }
         match storage.open(base, false) {
             Ok(file) => {
                 let next = listed.get(at + 1).map(|next| next.base);
@@ -89,11 +100,12 @@ pub fn verify_storage<S: Storage>(
                     return Err(ReadError::Version { segment: base, found });
                 }
                 let mut tell = |bytes| progress(done + bytes, total);
-                let walk = head.ok().map(Walk::new);
-                check_segment(&file, walk, *segment, next, &mut report, &mut tell)
+                let head = head.ok();
+                covered = head.and_then(|head| head.extent).map_or(0, |extent| extent.end);
+                check_segment(&file, head, *segment, next, &mut report, &mut tell)
                     .map_err(failed("read", Some(base)))?;
             }
-            // Retention deleted it meanwhile.
+            // Retention deleted it meanwhile, or compaction merged it into another.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open", Some(base))(error)),
         }
@@ -106,14 +118,14 @@ pub fn verify_storage<S: Storage>(
 /// Reads one segment. `next`: the base of the one behind it; the newest has none.
 fn check_segment<F: SegmentFile>(
     file: &F,
-    walk: Option<Walk>,
+    head: Option<Head>,
     segment: SegmentEntry,
     next: Option<u64>,
     report: &mut Report,
     tell: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
     let base = segment.base;
-    let Some(mut walk) = walk else {
+    let Some(head) = head else {
         let bytes = last_byte(file, 0)?;
         match next {
             Some(end) => {
@@ -124,9 +136,15 @@ fn check_segment<F: SegmentFile>(
         }
         return Ok(());
     };
+    if let Some(byte) = head.bad_copy {
+        let why = Why::SegmentHeader;
+        report.damage.push(Damage { segment: base, byte, first: base, end: base, why });
+    }
+    let mut walk = Walk::new(&head);
     let mut info = SegmentInfo {
         base,
         end: base,
+        compacted: head.extent.is_some(),
         bytes: segment.bytes,
         used: walk.pos(),
         batches: 0,
@@ -141,6 +159,7 @@ fn check_segment<F: SegmentFile>(
         match walk.next(file, &|_| true, search)? {
             Met::Batch(batch) => info.count(&batch, walk.body(file, &batch)?),
             Met::Hole(damage) => report.damage.push(damage),
+            Met::Lost(lost) => report.lost.push(lost),
             Met::End { at, why } => break (at, why),
         }
         if walk.pos() >= told + PROGRESS_STEP {
@@ -149,7 +168,14 @@ fn check_segment<F: SegmentFile>(
         }
     };
     (info.end, info.used) = (walk.expected(), at);
-    match next {
+    match next.or(walk.covers_to()) {
+        // Of a compacted segment all may be there but the end mark.
+        Some(_) if walk.is_complete() => {
+            if let Some(why) = why {
+                let (first, end) = (info.end, info.end);
+                report.damage.push(Damage { segment: base, byte: at, first, end, why });
+            }
+        }
         Some(end) if end > info.end => {
             let (first, why) = (info.end, why.unwrap_or(Why::Missing));
             report.damage.push(Damage { segment: base, byte: at, first, end, why });
@@ -169,9 +195,9 @@ fn check_segment<F: SegmentFile>(
 impl SegmentInfo {
     fn count(&mut self, batch: &Located, body: &[u8]) {
         self.batches += 1;
-        *self.partitions.entry(batch.header.partition).or_default() +=
-            u64::from(batch.header.count);
+        let records = self.partitions.entry(batch.header.partition).or_default();
         for record in Records::new(batch.header, body) {
+            *records += 1;
             self.payload += (record.key.len() + record.value.len()) as u64;
             let (first, last) = self.times_ms.unwrap_or((record.time_ms, record.time_ms));
             self.times_ms = Some((first.min(record.time_ms), last.max(record.time_ms)));

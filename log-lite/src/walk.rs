@@ -3,15 +3,18 @@
 //! Offsets are dense, so what is lost shows by itself: the next whole batch begins later than the
 //! one before it ended. A header that passes its checksum is trusted for its length; where none
 //! does, the walk looks byte by byte for the next batch that is whole, header and body.
+//!
+//! In a compacted segment offsets may be left out between whole batches. There, what is lost is
+//! what lies where bytes cannot be read; an end mark says that nothing is missing at the end.
 
 use std::io;
 
-use crate::batch::{BatchHeader, HeaderError, MAX_BATCH_HEADER, is_marker};
+use crate::batch::{BatchHeader, BatchKind, HeaderError, MAX_BATCH_HEADER, is_marker_in};
 use crate::chunk::ChunkHeader;
 use crate::crc::crc32c;
-use crate::error::{Damage, Why};
-use crate::record::Records;
-use crate::segment::HEAD_LEN;
+use crate::error::{Damage, Lost, Why};
+use crate::record::{self, Records};
+use crate::segment::Head;
 use crate::storage::SegmentFile;
 
 /// Bytes read at once, where a batch does not need more.
@@ -35,7 +38,10 @@ pub(crate) enum Met {
     Batch(Located),
     /// A range that is lost; the walk stands before the whole batch behind it.
     Hole(Damage),
-    /// No further batch. `why`: something stands there all the same.
+    /// A range that an earlier repair or compaction found lost.
+    Lost(Lost),
+    /// No further batch. `why`: something stands there all the same, or, in a compacted segment,
+    /// more should.
     End { at: u64, why: Option<Why> },
 }
 
@@ -50,15 +56,41 @@ enum Step {
 #[derive(Debug)]
 pub(crate) struct Walk {
     chunk: ChunkHeader,
+    /// The offset after the last that a compacted segment covers.
+    covers_to: Option<u64>,
     window: Window,
     pos: u64,
     expected: u64,
 }
 
+/// Unreadable bytes of a compacted segment.
+struct Gap {
+    why: Why,
+    /// First offset that may be in them.
+    first: u64,
+    /// The offset after the last, if headers say which.
+    end: Option<u64>,
+}
+
 impl Walk {
-    pub(crate) fn new(chunk: ChunkHeader) -> Self {
-        let expected = chunk.base_offset;
-        Self { chunk, window: Window::default(), pos: HEAD_LEN as u64, expected }
+    pub(crate) fn new(head: &Head) -> Self {
+        Self {
+            chunk: head.chunk,
+            covers_to: head.extent.map(|extent| extent.end),
+            window: Window::default(),
+            pos: head.len(),
+            expected: head.chunk.base_offset,
+        }
+    }
+
+    /// The offset after the last that the segment covers, which a compacted one says of itself.
+    pub(crate) fn covers_to(&self) -> Option<u64> {
+        self.covers_to
+    }
+
+    /// Whether this is a compacted segment and all of it was met.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.covers_to == Some(self.expected)
     }
 
     pub(crate) fn chunk(&self) -> &ChunkHeader {
@@ -99,6 +131,90 @@ impl Walk {
     /// The next batch. Bodies of batches that `wanted` refuses are skipped unread. Where nothing
     /// is stored, `search` says whether to look behind it.
     pub(crate) fn next<F: SegmentFile>(
+        &mut self,
+        file: &F,
+        wanted: &dyn Fn(&BatchHeader) -> bool,
+        search: bool,
+    ) -> io::Result<Met> {
+        match self.covers_to {
+            Some(end) => self.next_compacted(file, wanted, end),
+            None => self.next_dense(file, wanted, search),
+        }
+    }
+
+    fn next_compacted<F: SegmentFile>(
+        &mut self,
+        file: &F,
+        wanted: &dyn Fn(&BatchHeader) -> bool,
+        covers_to: u64,
+    ) -> io::Result<Met> {
+        let at = self.pos;
+        let mut pos = at;
+        let mut gap: Option<Gap> = None;
+        loop {
+            let why = match self.step(file, pos, wanted)? {
+                Step::Good(found) if self.is_in_order(&found.header, covers_to) => {
+                    return match gap {
+                        None => self.take(file, &found),
+                        Some(gap) => Ok(Met::Hole(self.hole_of(at, &gap, &found))),
+                    };
+                }
+                Step::BadBody(found) if self.is_in_order(&found.header, covers_to) => {
+                    let BatchHeader { kind, offset, .. } = found.header;
+                    // Only the body of a lost range says where it ends.
+                    let end = (kind != BatchKind::Lost).then(|| found.header.end());
+                    let gap = gap.get_or_insert(Gap { why: Why::Body, first: offset, end });
+                    gap.end = gap.end.and(end);
+                    pos = found.next;
+                    continue;
+                }
+                Step::End => Why::EndMark,
+                Step::Good(_) | Step::BadBody(_) | Step::BadHeader => Why::Header,
+            };
+            let gap = gap.get_or_insert(Gap { why, first: self.expected, end: None });
+            gap.end = None;
+            match self.search(file, pos)? {
+                Some(next) => pos = next,
+                None => return Ok(Met::End { at, why: Some(gap.why) }),
+            }
+        }
+    }
+
+    fn is_in_order(&self, header: &BatchHeader, covers_to: u64) -> bool {
+        header.offset >= self.expected
+            && header.end() <= covers_to
+            && (header.kind != BatchKind::End || header.offset == covers_to)
+            && header.kind != BatchKind::Trim
+    }
+
+    /// Goes behind a whole batch of a compacted segment.
+    fn take<F: SegmentFile>(&mut self, file: &F, found: &Located) -> io::Result<Met> {
+        self.expected = found.header.end();
+        match found.header.kind {
+            // The walk stays before the end mark, and meets it again.
+            BatchKind::End => return Ok(Met::End { at: found.next, why: None }),
+            BatchKind::Lost => {
+                let segment = self.chunk.base_offset;
+                let lost = record::lost(segment, &found.header, self.body(file, found)?);
+                let lost = lost.expect("the body of a good batch was looked at");
+                self.pos = found.next;
+                self.expected = lost.end;
+                return Ok(Met::Lost(lost));
+            }
+            _ => self.pos = found.next,
+        }
+        Ok(Met::Batch(*found))
+    }
+
+    fn hole_of(&mut self, byte: u64, gap: &Gap, next: &Located) -> Damage {
+        let end = gap.end.unwrap_or(next.header.offset).min(next.header.offset);
+        let first = gap.first.min(end);
+        self.pos = next.at;
+        self.expected = end;
+        Damage { segment: self.chunk.base_offset, byte, first, end, why: gap.why }
+    }
+
+    fn next_dense<F: SegmentFile>(
         &mut self,
         file: &F,
         wanted: &dyn Fn(&BatchHeader) -> bool,
@@ -161,18 +277,33 @@ impl Walk {
         let body_at = at + len as u64;
         let next = body_at + u64::from(header.body_len);
         let found = Located { at, body_at, next, header };
-        if !wanted(&header) {
+        if header.kind != BatchKind::Lost && !wanted(&header) {
             return Ok(Step::Good(found));
         }
+        let segment = self.chunk.base_offset;
+        let covers_to = self.covers_to;
         let body = self.body(file, &found)?;
         let whole = body.len() == header.body_len as usize
             && crc32c(body) == header.body_crc
-            && (header.count == 0 || Records::new(header, body).counted_right());
+            && match header.kind {
+                BatchKind::Lost => record::lost(segment, &header, body)
+                    .is_some_and(|lost| covers_to.is_some_and(|covers_to| lost.end <= covers_to)),
+                _ => header.count == 0 || Records::new(header, body).counted_right(),
+            };
         Ok(if whole { Step::Good(found) } else { Step::BadBody(found) })
+    }
+
+    /// Whether a batch that was found by its bytes alone is one to go on from.
+    fn may_follow(&self, header: &BatchHeader) -> bool {
+        match self.covers_to {
+            Some(end) => self.is_in_order(header, end),
+            None => header.offset >= self.expected && header.count > 0,
+        }
     }
 
     /// The place of the next whole batch behind `after` that does not lie before what is expected.
     fn search<F: SegmentFile>(&mut self, file: &F, after: u64) -> io::Result<Option<u64>> {
+        let kind = self.chunk.kind;
         let mut at = after + 1;
         loop {
             let bytes = self.window.load(file, at, 1)?;
@@ -180,13 +311,12 @@ impl Walk {
                 return Ok(None);
             }
             let ahead = self.window.ahead(at);
-            match ahead.iter().position(|byte| is_marker(*byte)) {
+            match ahead.iter().position(|byte| is_marker_in(kind, *byte)) {
                 None => at += ahead.len() as u64,
                 Some(skip) => {
                     at += skip as u64;
                     if let Step::Good(found) = self.step(file, at, &|_| true)?
-                        && found.header.offset >= self.expected
-                        && found.header.count > 0
+                        && self.may_follow(&found.header)
                     {
                         return Ok(Some(at));
                     }

@@ -137,7 +137,8 @@ impl Reader {
                 self.position = start;
                 ReadError::Trimmed { first, end: start }
             }
-            log_lite::ReadError::Damaged { end, ref why, .. } => {
+            log_lite::ReadError::Damaged { end, ref why, .. }
+            | log_lite::ReadError::Lost { end, ref why, .. } => {
                 let why = why.to_string();
                 self.position = end.max(first);
                 ReadError::Damaged { first, end, why }

@@ -388,3 +388,50 @@ fn damage_is_named_by_verify_mentioned_by_ls_and_makes_an_export_incomplete() {
         damage[0]["end"].as_u64().expect("a number") - damage[0]["first"].as_u64().expect("one");
     assert_eq!(lines(&stdout).len() as u64, 23 - lost);
 }
+
+#[test]
+fn repair_says_what_is_lost_does_nothing_unasked_and_keeps_what_was_damaged() {
+    let filled = Filled::empty();
+    let content = std::fs::read_to_string(&filled.config).expect("it was written");
+    std::fs::write(&filled.config, format!("{content}\n[log]\nsegment_size = \"2 MiB\"\n"))
+        .expect("room");
+    let gateway = Gateway::start(&filled.config);
+    let port = gateway.mqtt.port();
+    let notes: Vec<String> =
+        (0..300).map(|n| format!("note {n:03} {}", "x".repeat(9000))).collect();
+    // A commit each at first, so that one damaged byte costs one record.
+    notes[..10].iter().for_each(|note| publish(port, &[("notes/x", note)]));
+    let rest: Vec<_> = notes[10..].iter().map(|note| ("notes/x", &note[..])).collect();
+    rest.chunks(50).for_each(|notes| publish(port, notes));
+    filled.stop(gateway);
+    let segment = filled.dir.path().join("data/journal").join(format!("{:020}.log", 0));
+    let mut bytes = std::fs::read(&segment).expect("the first segment");
+    let at = bytes.windows(8).position(|part| part == b"note 007").expect("a note");
+    bytes[at] ^= 1;
+    std::fs::write(&segment, &bytes).expect("written");
+
+    let (code, stdout, stderr) = filled.try_log(&["repair"]);
+    let stdout = text(&stdout);
+    assert!(code == 1 && stderr.contains("nothing was changed"), "{code} {stderr}");
+    assert!(
+        stdout.contains("damage: ") && stdout.contains("lost: 1 record of notes/0"),
+        "{stdout}"
+    );
+    assert_eq!(std::fs::read(&segment).expect("it is there"), bytes);
+
+    let gateway = Gateway::start(&filled.config);
+    let (code, _, stderr) = filled.try_log(&["repair", "--yes"]);
+    assert!(code == 75 && stderr.contains("stop it, repair"), "{code} {stderr}");
+    filled.stop(gateway);
+
+    let done = text(&filled.log(&["repair", "--yes"]));
+    assert!(done.contains("1 segment written anew, 1 offset lost"), "{done}");
+    let kept = segment.with_extension("damaged-0");
+    assert_eq!(std::fs::read(kept).expect("the damaged one"), bytes);
+    let verified = text(&filled.log(&["verify"]));
+    assert!(verified.contains("lost before") && verified.contains("0 damaged"), "{verified}");
+    assert_eq!(text(&filled.log(&["repair", "--yes"])), "nothing is damaged\n");
+    let shown = lines(&filled.log(&["export", "--stream", "notes"]));
+    assert_eq!(shown.len(), 299);
+    filled.stop(Gateway::start(&filled.config));
+}

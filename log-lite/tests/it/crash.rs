@@ -1,5 +1,6 @@
 //! Power cuts at every call: what was acknowledged is there, and of the rest whole batches.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
 use log_lite::{Journal, JournalError, JournalOptions, Reader, Recovery};
@@ -10,6 +11,9 @@ use crate::sim::{Fault, NOW, SimStorage, Survives};
 
 const SURVIVALS: [Survives; 4] =
     [Survives::Nothing, Survives::Everything, Survives::SomeSectors, Survives::Prefix];
+
+/// Steps of the runs that are cut at every call.
+const STEPS: usize = 15;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
@@ -28,13 +32,14 @@ struct Model {
     /// What the last commit held, if it was not acknowledged.
     tried: Vec<Row>,
     rng: Rng,
+    steps: u64,
 }
 
 fn options() -> JournalOptions {
     JournalOptions {
-        segment_size: 2048,
-        max_size: Some(6 * 2048),
-        zero_fill_step: 512,
+        segment_size: 1024,
+        max_size: Some(2 * 1024),
+        zero_fill_step: 256,
         ..JournalOptions::default()
     }
 }
@@ -43,7 +48,7 @@ impl Model {
     fn new(seed: u64) -> Self {
         let storage = SimStorage::default();
         storage.with(|disk| disk.seed = seed);
-        Self { storage, journal: None, acked: vec![], tried: vec![], rng: Rng::new(seed) }
+        Self { storage, journal: None, acked: vec![], tried: vec![], rng: Rng::new(seed), steps: 0 }
     }
 
     fn open(&mut self) -> Result<Recovery, JournalError> {
@@ -81,7 +86,8 @@ impl Model {
     }
 
     fn step(&mut self) -> Result<(), JournalError> {
-        if self.rng.below(6) == 0 {
+        self.steps += 1;
+        if self.steps.is_multiple_of(3) {
             self.journal.as_mut().unwrap().enforce_retention(NOW)?;
         }
         self.commit()
@@ -106,7 +112,7 @@ impl Model {
         let whole = kept == 0
             || kept == tried.len()
             || tried[kept - 1].partition != tried[kept].partition
-            || tried[..kept].iter().any(|row| row.value.len() > 60);
+            || tried[..=kept].iter().any(|row| row.value.len() > 60);
         assert!(whole, "{kept} of {} records cut a batch", tried.len());
         self.acked.extend_from_slice(&tried[..kept]);
         self.check_contents();
@@ -160,10 +166,13 @@ fn calls_of(seed: u64, steps: usize) -> u64 {
     let mut model = Model::new(seed);
     model.run(steps).unwrap();
     model.check_contents();
+    let stats = model.journal.as_ref().unwrap().stats();
+    assert!(stats.summaries > 1 && stats.segments_deleted > 0, "seed {seed}: {stats:?}");
     model.storage.with(|disk| disk.calls)
 }
 
-fn cut_at(seed: u64, steps: usize, call: u64, survives: Survives, again_at: u64) {
+/// Returns whether the second cut hit the recovery from the first.
+fn cut_at(seed: u64, steps: usize, call: u64, survives: Survives, again_at: u64) -> bool {
     let mut model = Model::new(seed);
     model.storage.with(|disk| {
         disk.fault = Some((call, Fault::PowerCut));
@@ -175,7 +184,8 @@ fn cut_at(seed: u64, steps: usize, call: u64, survives: Survives, again_at: u64)
         disk.fault = Some((again_at, Fault::PowerCut));
         disk.seed = seed ^ (call << 16) ^ again_at;
     });
-    if model.open().is_err() {
+    let hit = model.open().is_err();
+    if hit {
         model.storage.with(|disk| disk.restart(survives));
     }
     model.storage.with(|disk| disk.fault = None);
@@ -186,15 +196,19 @@ fn cut_at(seed: u64, steps: usize, call: u64, survives: Survives, again_at: u64)
     model.check_contents();
     model.storage.with(|disk| disk.restart(Survives::Nothing));
     model.check_after_cut();
+    hit
 }
 
 #[test]
 fn a_power_cut_at_any_call_and_another_in_recovery_keep_what_was_acknowledged() {
     for seed in 1..5 {
-        for call in 1..=calls_of(seed, 12) {
+        for call in 1..=calls_of(seed, STEPS) {
             for survives in SURVIVALS {
-                for again_at in 1..5 {
-                    cut_at(seed, 12, call, survives, again_at);
+                // Until recovery is done before the second cut comes.
+                for again_at in 1.. {
+                    if !cut_at(seed, STEPS, call, survives, again_at) {
+                        break;
+                    }
                 }
             }
         }
@@ -211,28 +225,52 @@ proptest! {
         let call = 1 + at % calls_of(seed, 40);
         cut_at(seed, 40, call, SURVIVALS[survives], again_at);
     }
+}
 
-    #[test]
-    fn any_failing_call_leaves_the_log_as_it_was_or_stops_it(
-        seed in any::<u32>(), at in any::<u64>(), full in any::<bool>(), survives in 0usize..4,
-    ) {
-        let kind = if full { ErrorKind::StorageFull } else { ErrorKind::Other };
-        let seed = u64::from(seed);
-        let call = 1 + at % calls_of(seed, 20);
-        let mut model = Model::new(seed);
-        model.storage.with(|disk| disk.fault = Some((call, Fault::Error(kind))));
-        fail_and_go_on(&mut model, SURVIVALS[survives]);
+#[test]
+fn any_failing_call_leaves_the_log_as_it_was_or_stops_it() {
+    let mut met = BTreeSet::new();
+    for seed in 1..4 {
+        for call in 1..=calls_of(seed, STEPS) {
+            for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+                for (calls, torn) in [(1, 0), (1, 1), (2, 2), (7, 3)] {
+                    let mut model = Model::new(seed);
+                    model.storage.with(|disk| {
+                        disk.fault = Some((call, Fault::Error(kind)));
+                        disk.fault_calls = calls;
+                        disk.seed = seed ^ (call << 8) ^ torn;
+                    });
+                    let survives = SURVIVALS[(call + torn) as usize % SURVIVALS.len()];
+                    met.insert(fail_and_go_on(&mut model, survives));
+                }
+            }
+        }
     }
+    let all = ["full", "io", "none", "poisoned"];
+    assert_eq!(met.into_iter().collect::<Vec<_>>(), all, "every outcome was met");
 }
 
 /// Runs into one error, and on from there as the error says.
-fn fail_and_go_on(model: &mut Model, survives: Survives) {
-    let error = model.run(20).err();
-    let hit_sync = model.storage.with(|disk| disk.hit_sync);
+fn fail_and_go_on(model: &mut Model, survives: Survives) -> &'static str {
+    let error = model.run(STEPS).err();
+    if let Some(error) = &error {
+        let text = error.to_string();
+        let where_and_what =
+            (text.contains(".log") || text.contains("directory")) && text.contains(';');
+        assert!(where_and_what, "{text}");
+    }
+    let outcome = match &error {
+        None => "none",
+        Some(JournalError::Poisoned { .. }) => "poisoned",
+        Some(JournalError::DiskFull { .. }) => "full",
+        Some(_) => "io",
+    };
+    model.storage.with(|disk| disk.fault = None);
+    let hit_sync = model.storage.with(|disk| disk.hit_sync && disk.fault_calls == 1);
     match error {
         Some(JournalError::Poisoned { .. }) => {
             let stopped = model.journal.as_mut().unwrap().commit();
-            assert!(matches!(stopped, Err(JournalError::Poisoned { source: None })));
+            assert!(matches!(stopped, Err(JournalError::Poisoned { source: None, .. })));
             model.check_after_cut();
         }
         Some(error) => {
@@ -256,4 +294,5 @@ fn fail_and_go_on(model: &mut Model, survives: Survives) {
     // Nothing that the journal has since relied on was left in memory only.
     model.storage.with(|disk| disk.restart(survives));
     model.check_after_cut();
+    outcome
 }

@@ -7,7 +7,7 @@ use log_lite::{Damage, Journal, JournalOptions, ReadError, Reader, Why, verify_s
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::sim::SimStorage;
+use crate::sim::{Name, SimStorage};
 
 type Image = BTreeMap<u64, Vec<u8>>;
 
@@ -50,7 +50,9 @@ fn read(storage: &SimStorage, limit: u64) -> (Vec<bool>, Vec<(u64, u64)>) {
                     there[record.offset as usize] = true;
                 }
             }
-            Err(ReadError::Damaged { first, end, .. }) => damaged.push((first, end)),
+            Err(ReadError::Damaged { first, end, .. } | ReadError::Lost { first, end, .. }) => {
+                damaged.push((first, end));
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -175,7 +177,7 @@ fn a_newest_segment_without_its_head_is_kept_aside_and_its_offsets_are_not_used_
     let storage = SimStorage::from_image(&image);
     let (mut journal, recovery) = Journal::open(storage.clone(), options()).unwrap();
     assert_eq!(recovery.set_aside.len(), 1);
-    assert_eq!(storage.with(|disk| disk.set_aside.clone()), [(newest, bytes)]);
+    assert_eq!(storage.others(), [(Name::Damaged(newest, 0), bytes)].into());
     assert_eq!((recovery.damage[0].first, recovery.damage[0].end), (newest, RECORDS));
     assert_eq!(journal.append(0, 0, b"", b"next").unwrap(), RECORDS);
     journal.commit().unwrap();

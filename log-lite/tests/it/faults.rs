@@ -48,8 +48,8 @@ fn a_failed_sync_stops_the_journal_until_it_is_opened_again() {
     let sync = storage.with(|disk| disk.calls) + 2;
     storage.with(|disk| disk.fault = Some((sync, Fault::Error(ErrorKind::Other))));
     journal.append(0, 0, b"", b"unknown").unwrap();
-    assert!(matches!(journal.commit(), Err(JournalError::Poisoned { source: Some(_) })));
-    assert!(matches!(journal.commit(), Err(JournalError::Poisoned { source: None })));
+    assert!(matches!(journal.commit(), Err(JournalError::Poisoned { source: Some(_), .. })));
+    assert!(matches!(journal.commit(), Err(JournalError::Poisoned { source: None, .. })));
     assert_eq!(journal.append(0, 0, b"", b"refused"), Err(AppendError::Poisoned));
     assert_eq!(journal.end(), 1);
     let journal = Journal::open(storage.clone(), options()).unwrap().0;

@@ -1,10 +1,15 @@
-//! The bytes of format version 1, as FORMAT.md draws them. They never change.
+//! The bytes of format versions 1 and 2, as FORMAT.md draws them. They never change.
 
-use log_lite::{Journal, JournalOptions, Reader, Ring};
+use log_lite::{
+    CompactOptions, CompactStep, Journal, JournalOptions, Lost, ReadError, Reader, Ring, Why,
+    verify_storage,
+};
 
 use crate::nor::{Nor, PAGE};
+use crate::sim::SimStorage;
 
 const SEGMENT: &str = include_str!("frozen/segment-v1.hex");
+const COMPACTED: &str = include_str!("frozen/compacted-v2.hex");
 const PAGE_BYTES: &str = include_str!("frozen/page-v1.hex");
 const NOON: i64 = 1_763_700_000_000;
 
@@ -56,6 +61,106 @@ fn a_segment_is_still_written_as_version_1_was() {
     }
     let written = std::fs::read(dir.path().join("00000000000000000000.log")).unwrap();
     assert_eq!(hex(&written), SEGMENT);
+}
+
+#[test]
+fn a_log_of_version_1_takes_more_records_and_is_compacted() {
+    let storage = SimStorage::from_image(&[(0, bytes(SEGMENT))].into());
+    let options = JournalOptions { segment_size: 512, ..JournalOptions::default() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for offset in 4..30 {
+        assert_eq!(journal.append(3, NOON, b"pump-7", &[7; 40]).unwrap(), offset);
+        journal.commit().unwrap();
+    }
+    compact(&mut journal);
+    let mut reader = Reader::open(storage).unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = reader.next(30).unwrap() {
+        found.extend(batch.records().map(|record| record.offset));
+    }
+    assert_eq!((found[..2].to_vec(), found.last()), (vec![2, 3], Some(&29)));
+    assert!(found.len() < 15, "{found:?}");
+}
+
+/// What stays of [`VERSION_2`], with its offsets.
+const KEPT: [(u64, Row); 4] =
+    [(1, VERSION_2[1]), (3, VERSION_2[3]), (4, VERSION_2[4]), (5, VERSION_2[5])];
+const VERSION_2: [Row; 7] = [
+    (3, NOON, b"pump-7", br#"{"t":21.5}"#),
+    (3, NOON + 1_000, b"pump-8", br#"{"t":18.0}"#),
+    (3, NOON + 2_000, b"pump-7", br#"{"t":21.6}"#),
+    (3, NOON + 3_000, b"pump-9", b""),
+    (3, NOON + 4_000, b"pump-7", br#"{"t":21.7}"#),
+    (300, NOON - 1, b"", b"late"),
+    (0, NOON + 2_000, b"k", b"v"),
+];
+
+fn compact(journal: &mut Journal<SimStorage>) {
+    let mut compactor = journal.compactor(CompactOptions::default());
+    let segments: Vec<_> = journal.segments().collect();
+    assert!(compactor.start(&segments, NOON + 5_000).unwrap());
+    loop {
+        match compactor.step().unwrap() {
+            CompactStep::Working => {}
+            CompactStep::Swap(done) => assert!(journal.swap_compacted(&done).unwrap()),
+            CompactStep::Done(_) => return,
+        }
+    }
+}
+
+#[test]
+fn a_compacted_segment_of_version_2_is_read_and_the_log_goes_on_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("00000000000000000000.log"), bytes(COMPACTED)).unwrap();
+    let (mut journal, recovery) = Journal::open_dir(dir.path(), JournalOptions::default()).unwrap();
+    assert_eq!((journal.end(), recovery.damage.len(), recovery.torn), (7, 0, None));
+    assert_eq!(journal.append(1, NOON, b"", b"next").unwrap(), 7);
+    journal.commit().unwrap();
+    let mut reader = Reader::open_dir(dir.path()).unwrap();
+    let mut rows = KEPT.iter();
+    loop {
+        match reader.next(7) {
+            Ok(None) => break,
+            Ok(Some(batch)) => {
+                for r in batch.records() {
+                    let (offset, row) = *rows.next().unwrap();
+                    assert_eq!((r.offset, (r.partition, r.time_ms, r.key, r.value)), (offset, row));
+                }
+            }
+            Err(error) => {
+                let lost = matches!(
+                    error,
+                    ReadError::Lost { first: 6, end: 7, segment: 0, why: Why::Body }
+                );
+                assert!(lost && rows.len() == 0, "{error}");
+            }
+        }
+    }
+    assert_eq!(rows.len(), 0);
+    assert_eq!(reader.next(8).unwrap().unwrap().first(), 7);
+}
+
+#[test]
+fn a_compacted_segment_is_still_written_as_version_2_was() {
+    let storage = SimStorage::default();
+    let options =
+        JournalOptions { segment_size: 512, zero_fill_step: 0, ..JournalOptions::default() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for (partition, time_ms, key, value) in VERSION_2 {
+        journal.append(partition, time_ms, key, value).unwrap();
+    }
+    journal.commit().unwrap();
+    journal.append(0, NOON, b"", &[0; 400]).unwrap();
+    journal.commit().unwrap();
+    drop(journal);
+    let mut image = storage.image();
+    *image.get_mut(&0).unwrap().last_mut().unwrap() ^= 1;
+    let storage = SimStorage::from_image(&image);
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    compact(&mut journal);
+    assert_eq!(hex(&storage.image()[&0]), COMPACTED);
+    let report = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    assert_eq!(report.lost, [Lost { segment: 0, first: 6, end: 7, why: Why::Body }]);
 }
 
 #[test]

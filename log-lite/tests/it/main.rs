@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod cold;
+mod compact;
 mod crash;
 mod damage;
 mod faults;
 mod frozen;
 mod journal;
 mod nor;
+mod repair;
 mod retention;
 mod ring;
 mod sim;

@@ -46,27 +46,36 @@ struct SimData {
     modified_ms: i64,
 }
 
-#[derive(Clone, Debug)]
-enum DirOp {
-    Create(u64),
-    Remove(u64),
+/// A name in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Name {
+    Segment(u64),
+    Aside(u64),
+    Damaged(u64, u32),
 }
 
-#[derive(Debug)]
+/// Names that change together, each with the file that it names then.
+type DirOp = Vec<(Name, Option<u64>)>;
+
+#[derive(Clone, Debug)]
 pub(crate) struct Disk {
+    /// All files, by number; those without a name are open or were.
     files: BTreeMap<u64, SimData>,
+    names: BTreeMap<Name, u64>,
     /// Every state that a summary had. It is never synced: a power cut leaves any of them.
     summaries: BTreeMap<u64, Vec<Option<Vec<u8>>>>,
-    durable_names: Vec<u64>,
+    durable_names: BTreeMap<Name, u64>,
     dir_ops: Vec<DirOp>,
-    /// Removed files whose removal is not durable yet.
-    ghosts: BTreeMap<u64, SimData>,
-    pub(crate) set_aside: Vec<(u64, Vec<u8>)>,
     pub(crate) calls: u64,
     /// Bytes of segments that were read, and listings of the directory.
     pub(crate) bytes_read: u64,
     pub(crate) listings: u64,
     pub(crate) fault: Option<(u64, Fault)>,
+    /// How many calls from the chosen one on are hit.
+    pub(crate) fault_calls: u64,
+    /// Calls that only read, and the one of them that fails.
+    pub(crate) reads: u64,
+    pub(crate) read_fault: Option<u64>,
     /// Whether the fault that happened hit a sync.
     pub(crate) hit_sync: bool,
     pub(crate) off: bool,
@@ -83,14 +92,16 @@ impl Default for Disk {
         Self {
             files: BTreeMap::new(),
             summaries: BTreeMap::new(),
-            durable_names: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
             dir_ops: Vec::new(),
-            ghosts: BTreeMap::new(),
-            set_aside: Vec::new(),
             calls: 0,
             bytes_read: 0,
             listings: 0,
             fault: None,
+            fault_calls: 1,
+            reads: 0,
+            read_fault: None,
             hit_sync: false,
             off: false,
             seed: 0,
@@ -99,6 +110,7 @@ impl Default for Disk {
     }
 }
 
+/// An open file: it stays what it was, whatever becomes of its name.
 pub(crate) struct SimFile(SimStorage, u64);
 
 fn off() -> io::Error {
@@ -113,24 +125,57 @@ impl Disk {
         }
         self.calls += 1;
         match self.fault {
-            Some((at, fault)) if at == self.calls => Ok(Some(fault)),
+            Some((at, fault)) if (at..at + self.fault_calls).contains(&self.calls) => {
+                Ok(Some(fault))
+            }
             _ => Ok(None),
         }
     }
 
-    fn file(&mut self, base: u64) -> io::Result<&mut SimData> {
+    /// Counts a call that only reads.
+    fn read(&mut self) -> io::Result<()> {
         if self.off {
             return Err(off());
         }
-        self.files.get_mut(&base).ok_or_else(|| ErrorKind::NotFound.into())
+        self.reads += 1;
+        if self.read_fault == Some(self.reads) { Err(ErrorKind::Other.into()) } else { Ok(()) }
     }
 
-    /// What an open file shows, though its name may be gone.
-    fn opened(&mut self, base: u64) -> io::Result<&SimData> {
+    fn file(&mut self, number: u64) -> io::Result<&mut SimData> {
         if self.off {
             return Err(off());
         }
-        self.files.get(&base).or(self.ghosts.get(&base)).ok_or_else(|| ErrorKind::NotFound.into())
+        // It is there as long as it is open, but for a restart.
+        self.files.get_mut(&number).ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn number(&self, name: Name) -> io::Result<u64> {
+        if self.off {
+            return Err(off());
+        }
+        self.names.get(&name).copied().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    /// Gives names to files and takes them, in one step.
+    fn rename(&mut self, op: DirOp) {
+        apply(&mut self.names, &op);
+        self.dir_ops.push(op);
+    }
+
+    fn new_file(&mut self, name: Name, data: SimData) -> u64 {
+        let number = self.files.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.files.insert(number, data);
+        self.rename(vec![(name, Some(number))]);
+        number
+    }
+
+    fn free_damaged(&self, base: u64) -> Name {
+        let mut all = (0..).map(|n| Name::Damaged(base, n));
+        all.find(|name| !self.names.contains_key(name)).unwrap()
+    }
+
+    fn named(&self) -> impl Iterator<Item = (Name, &SimData)> {
+        self.names.iter().map(|(name, number)| (*name, &self.files[number]))
     }
 
     /// Turns the power back on: what was synced is there, and of the rest what `survives`.
@@ -143,18 +188,13 @@ impl Disk {
             _ => rng.below(ops.len() as u64 + 1) as usize,
         };
         for op in &ops[..kept] {
-            match op {
-                DirOp::Create(base) => self.durable_names.push(*base),
-                DirOp::Remove(base) => self.durable_names.retain(|name| name != base),
-            }
+            apply(&mut self.durable_names, op);
         }
-        let mut all = std::mem::take(&mut self.ghosts);
-        all.append(&mut self.files);
-        for (base, mut data) in all {
-            if self.durable_names.contains(&base) {
-                data.lose_power(survives, &mut rng);
-                self.files.insert(base, data);
-            }
+        self.names = self.durable_names.clone();
+        let named: Vec<u64> = self.names.values().copied().collect();
+        self.files.retain(|number, _| named.contains(number));
+        for data in self.files.values_mut() {
+            data.lose_power(survives, &mut rng);
         }
         for states in self.summaries.values_mut() {
             let mut left = states.swap_remove(rng.below(states.len() as u64) as usize);
@@ -167,6 +207,15 @@ impl Disk {
         self.off = false;
         self.fault = None;
         self.calls = 0;
+    }
+}
+
+fn apply(names: &mut BTreeMap<Name, u64>, op: &DirOp) {
+    for (name, number) in op {
+        match number {
+            Some(number) => names.insert(*name, *number),
+            None => names.remove(name),
+        };
     }
 }
 
@@ -211,7 +260,22 @@ impl SimStorage {
 
     /// The segments' bytes.
     pub(crate) fn image(&self) -> BTreeMap<u64, Vec<u8>> {
-        self.with(|disk| disk.files.iter().map(|(k, v)| (*k, v.current.clone())).collect())
+        self.with(|disk| {
+            let segment = |(name, data): (Name, &SimData)| match name {
+                Name::Segment(base) => Some((base, data.current.clone())),
+                _ => None,
+            };
+            disk.named().filter_map(segment).collect()
+        })
+    }
+
+    /// The files that are no segments.
+    pub(crate) fn others(&self) -> BTreeMap<Name, Vec<u8>> {
+        self.with(|disk| {
+            let other = |(name, _): &(Name, &SimData)| !matches!(name, Name::Segment(_));
+            let named = disk.named().filter(other);
+            named.map(|(name, data)| (name, data.current.clone())).collect()
+        })
     }
 
     /// A disk that durably holds these segments.
@@ -226,9 +290,10 @@ impl SimStorage {
                     modified_ms: NOW,
                     ..SimData::default()
                 };
-                disk.files.insert(*base, data);
-                disk.durable_names.push(*base);
+                disk.new_file(Name::Segment(*base), data);
             }
+            disk.dir_ops.clear();
+            disk.durable_names = disk.names.clone();
         });
         storage
     }
@@ -245,6 +310,11 @@ impl SimStorage {
     pub(crate) fn set_summary(&self, base: u64, bytes: Option<&[u8]>) {
         let state = bytes.map(<[u8]>::to_vec);
         self.with(|disk| disk.summaries.insert(base, vec![state]));
+    }
+
+    /// The same disk once more.
+    pub(crate) fn fork(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.with(|disk| disk.clone()))))
     }
 
     /// A call that changes the directory.
@@ -268,52 +338,110 @@ impl Storage for SimStorage {
 
     fn list(&self) -> io::Result<Vec<SegmentEntry>> {
         self.with(|disk| {
-            if disk.off {
-                return Err(off());
-            }
+            disk.read()?;
             disk.listings += 1;
-            let entry = |(base, data): (&u64, &SimData)| SegmentEntry {
-                base: *base,
-                bytes: data.current.len() as u64,
-                modified_ms: data.modified_ms,
+            let entry = |(name, data): (Name, &SimData)| match name {
+                Name::Segment(base) => Some(SegmentEntry {
+                    base,
+                    bytes: data.current.len() as u64,
+                    modified_ms: data.modified_ms,
+                }),
+                _ => None,
             };
-            Ok(disk.files.iter().map(entry).collect())
+            Ok(disk.named().filter_map(entry).collect())
         })
     }
 
     fn create(&self, base: u64) -> io::Result<SimFile> {
+        let mut number = 0;
         self.dir_call(|disk| {
-            if disk.files.contains_key(&base) {
+            if disk.names.contains_key(&Name::Segment(base)) {
                 return Err(ErrorKind::AlreadyExists.into());
             }
             let now = disk.now_ms;
             let data = SimData { created_ms: now, modified_ms: now, ..SimData::default() };
-            disk.files.insert(base, data);
-            disk.dir_ops.push(DirOp::Create(base));
+            number = disk.new_file(Name::Segment(base), data);
             Ok(())
         })?;
-        Ok(SimFile(self.clone(), base))
+        Ok(SimFile(self.clone(), number))
     }
 
     fn open(&self, base: u64, _write: bool) -> io::Result<SimFile> {
-        self.with(|disk| disk.file(base).map(|_| ()))?;
-        Ok(SimFile(self.clone(), base))
+        self.with(|disk| disk.read())?;
+        let number = self.with(|disk| disk.number(Name::Segment(base)))?;
+        Ok(SimFile(self.clone(), number))
     }
 
     fn remove(&self, base: u64) -> io::Result<()> {
         self.dir_call(|disk| {
-            let data = disk.files.remove(&base).ok_or(ErrorKind::NotFound)?;
-            disk.ghosts.insert(base, data);
+            disk.number(Name::Segment(base))?;
+            disk.rename(vec![(Name::Segment(base), None)]);
             disk.summaries.entry(base).and_modify(|states| states.push(None));
-            disk.dir_ops.push(DirOp::Remove(base));
             Ok(())
         })
     }
 
     fn set_aside(&self, base: u64) -> io::Result<String> {
-        let bytes = self.with(|disk| disk.file(base).map(|data| data.current.clone()))?;
-        self.remove(base)?;
-        self.with(|disk| disk.set_aside.push((base, bytes)));
+        self.dir_call(|disk| {
+            let number = disk.number(Name::Segment(base))?;
+            let kept = disk.free_damaged(base);
+            disk.rename(vec![(Name::Segment(base), None), (kept, Some(number))]);
+            disk.summaries.entry(base).and_modify(|states| states.push(None));
+            Ok(())
+        })?;
+        Ok(format!("{base}.damaged"))
+    }
+
+    fn create_aside(&self, base: u64) -> io::Result<SimFile> {
+        let mut number = 0;
+        self.dir_call(|disk| {
+            let data = SimData { modified_ms: disk.now_ms, ..SimData::default() };
+            number = disk.new_file(Name::Aside(base), data);
+            Ok(())
+        })?;
+        Ok(SimFile(self.clone(), number))
+    }
+
+    fn asides(&self) -> io::Result<Vec<u64>> {
+        self.with(|disk| {
+            if disk.off {
+                return Err(off());
+            }
+            let aside = |name: &Name| match name {
+                Name::Aside(base) => Some(*base),
+                _ => None,
+            };
+            Ok(disk.names.keys().filter_map(aside).collect())
+        })
+    }
+
+    fn remove_aside(&self, base: u64) -> io::Result<()> {
+        self.dir_call(|disk| {
+            disk.number(Name::Aside(base))?;
+            disk.rename(vec![(Name::Aside(base), None)]);
+            Ok(())
+        })
+    }
+
+    fn replace(&self, base: u64) -> io::Result<()> {
+        self.dir_call(|disk| {
+            let number = disk.number(Name::Aside(base))?;
+            disk.rename(vec![(Name::Aside(base), None), (Name::Segment(base), Some(number))]);
+            Ok(())
+        })
+    }
+
+    fn keep_copy(&self, base: u64) -> io::Result<String> {
+        self.dir_call(|disk| {
+            let number = disk.number(Name::Segment(base))?;
+            let kept =
+                |(name, at): (&Name, &u64)| *at == number && matches!(name, Name::Damaged(..));
+            if !disk.names.iter().any(kept) {
+                let name = disk.free_damaged(base);
+                disk.rename(vec![(name, Some(number))]);
+            }
+            Ok(())
+        })?;
         Ok(format!("{base}.damaged"))
     }
 
@@ -322,12 +450,8 @@ impl Storage for SimStorage {
             let fault = disk.call()?;
             if fault.is_none() || (fault == Some(Fault::PowerCut) && disk.seed.is_multiple_of(2)) {
                 for op in std::mem::take(&mut disk.dir_ops) {
-                    match op {
-                        DirOp::Create(base) => disk.durable_names.push(base),
-                        DirOp::Remove(base) => disk.durable_names.retain(|name| *name != base),
-                    }
+                    apply(&mut disk.durable_names, &op);
                 }
-                disk.ghosts.clear();
             }
             disk.after(fault, true)
         })
@@ -335,9 +459,7 @@ impl Storage for SimStorage {
 
     fn read_summary(&self, base: u64, max: usize) -> io::Result<Option<Vec<u8>>> {
         self.with(|disk| {
-            if disk.off {
-                return Err(off());
-            }
+            disk.read()?;
             let newest = disk.summaries.get(&base).and_then(|states| states.last()?.as_ref());
             Ok(newest.filter(|bytes| bytes.len() <= max).cloned())
         })
@@ -373,16 +495,27 @@ impl Disk {
 
 impl SegmentFile for SimFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.with(|disk| Ok(disk.opened(self.1)?.current.len() as u64))
+        self.0.with(|disk| {
+            disk.read()?;
+            Ok(disk.file(self.1)?.current.len() as u64)
+        })
     }
 
     fn created_ms(&self) -> Option<i64> {
         self.0.with(|disk| disk.file(self.1).ok().map(|data| data.created_ms))
     }
 
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        self.0.with(|disk| {
+            disk.file(self.1)?.modified_ms = modified_ms;
+            Ok(())
+        })
+    }
+
     fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.with(|disk| {
-            let data = &disk.opened(self.1)?.current;
+            disk.read()?;
+            let data = &disk.file(self.1)?.current;
             let from = (at as usize).min(data.len());
             let len = buf.len().min(data.len() - from);
             buf[..len].copy_from_slice(&data[from..from + len]);

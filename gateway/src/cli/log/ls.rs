@@ -145,6 +145,13 @@ fn damage_json(damage: &ReadError) -> Json {
             "byte": byte,
             "why": why.to_string(),
         }),
+        ReadError::Lost { first, end, segment, why } => json!({
+            "first": first,
+            "end": end,
+            "segment": segment,
+            "why": why.to_string(),
+            "recorded": true,
+        }),
         other => json!({ "why": other.to_string() }),
     }
 }

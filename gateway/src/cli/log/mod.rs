@@ -12,6 +12,7 @@ mod place;
 mod progress;
 mod record;
 mod remote;
+mod repair;
 mod select;
 mod show;
 mod survey;
@@ -35,6 +36,8 @@ pub(super) enum LogCommand {
     Import(import::Args),
     /// Read everything and check every CRC; exit 1 on damage
     Verify(place::Place),
+    /// Say what damage costs; with --yes write damaged segments anew, the damaged ones kept aside
+    Repair(repair::Args),
 }
 
 pub(super) fn log(command: &LogCommand) -> Result<(), Failure> {
@@ -44,5 +47,6 @@ pub(super) fn log(command: &LogCommand) -> Result<(), Failure> {
         LogCommand::Export(args) => export::export(args),
         LogCommand::Import(args) => import::import(args),
         LogCommand::Verify(place) => verify::verify(place),
+        LogCommand::Repair(args) => repair::repair(args),
     }
 }

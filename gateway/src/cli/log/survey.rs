@@ -155,7 +155,9 @@ impl Survey {
                 Ok(None) => return Ok(()),
                 // Retention deleted it meanwhile.
                 Err(ReadError::Trimmed { .. }) => return Ok(()),
-                Err(problem @ ReadError::Damaged { .. }) => self.damage.push(problem),
+                Err(problem @ (ReadError::Damaged { .. } | ReadError::Lost { .. })) => {
+                    self.damage.push(problem);
+                }
                 Err(problem) => return Err(walk::disk(problem)),
             }
         }

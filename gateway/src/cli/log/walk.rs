@@ -70,13 +70,18 @@ pub(super) fn walk(
     }
 }
 
-/// A range that cannot be read is said and counted (`true`); retention that was faster is not.
+/// A range that cannot be read is said, and counted (`true`) where no repair has recorded it as lost;
+/// retention that was faster is neither.
 pub(super) fn pass(problem: ReadError) -> Result<bool, Failure> {
     match problem {
         ReadError::Trimmed { .. } => Ok(false),
         ReadError::Damaged { .. } => {
             complain(&problem);
             Ok(true)
+        }
+        ReadError::Lost { .. } => {
+            complain(&problem);
+            Ok(false)
         }
         other => Err(disk(other)),
     }
@@ -150,7 +155,9 @@ impl Names {
                 }
                 Ok(None) => return Ok(()),
                 // What is lost there costs at most a name.
-                Err(ReadError::Damaged { .. } | ReadError::Trimmed { .. }) => {}
+                Err(
+                    ReadError::Damaged { .. } | ReadError::Lost { .. } | ReadError::Trimmed { .. },
+                ) => {}
                 Err(problem) => return Err(disk(problem)),
             }
         }

@@ -1,0 +1,543 @@
+//! Compaction: what stays, what goes, who reads meanwhile, and a power cut at every call of it.
+
+use std::collections::BTreeMap;
+
+use log_lite::{
+    CompactError, CompactOptions, CompactStats, CompactStep, Compactor, Journal, JournalOptions,
+    ReadError, Reader, verify_storage,
+};
+use proptest::prelude::*;
+
+use crate::Rng;
+use crate::sim::{Fault, NOW, Name, SimStorage, Survives};
+
+const GRACE_MS: i64 = 10_000;
+
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    partition: u16,
+    time_ms: i64,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    /// When it was committed, and so at the latest was written.
+    committed_ms: i64,
+}
+
+impl Row {
+    fn is_old_delete(&self, now_ms: i64) -> bool {
+        self.value.is_empty() && self.committed_ms + GRACE_MS < now_ms
+    }
+}
+
+fn options() -> JournalOptions {
+    JournalOptions { segment_size: 1024, zero_fill_step: 256, ..JournalOptions::default() }
+}
+
+fn compact_options() -> CompactOptions {
+    CompactOptions {
+        tombstone_grace_ms: GRACE_MS as u64,
+        min_dirty_percent: 0,
+        ..CompactOptions::default()
+    }
+}
+
+/// A log of few keys, and beside it all that was ever appended.
+struct Model {
+    storage: SimStorage,
+    journal: Option<Journal<SimStorage>>,
+    rows: Vec<Row>,
+    rng: Rng,
+    options: CompactOptions,
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        let storage = SimStorage::default();
+        storage.with(|disk| disk.seed = seed);
+        let journal = Some(Journal::open(storage.clone(), options()).unwrap().0);
+        let options = compact_options();
+        Self { storage, journal, rows: Vec::new(), rng: Rng::new(seed), options }
+    }
+
+    fn now(&self) -> i64 {
+        self.storage.with(|disk| disk.now_ms)
+    }
+
+    fn pass_time(&mut self) {
+        let ms = self.rng.below(GRACE_MS as u64) as i64;
+        self.storage.with(|disk| disk.now_ms += ms);
+    }
+
+    fn journal(&mut self) -> &mut Journal<SimStorage> {
+        self.journal.as_mut().unwrap()
+    }
+
+    fn commit(&mut self) {
+        let committed_ms = self.now();
+        let mut partition = self.rng.below(3) as u16;
+        for _ in 0..1 + self.rng.below(6) {
+            let rng = &mut self.rng;
+            if rng.below(3) == 0 {
+                partition = rng.below(3) as u16;
+            }
+            let key = vec![b'k'; rng.below(6) as usize];
+            let len = if rng.below(4) == 0 { 0 } else { 1 + rng.below(40) };
+            let value = (0..len).map(|_| rng.next() as u8).collect();
+            let time_ms = NOW + rng.below(1_000) as i64 - 500;
+            let row = Row { partition, time_ms, key, value, committed_ms };
+            let offset = self.rows.len() as u64;
+            let journal = self.journal.as_mut().unwrap();
+            let given = journal.append(partition, time_ms, &row.key, &row.value).unwrap();
+            assert_eq!(given, offset);
+            self.rows.push(row);
+        }
+        self.journal().commit().unwrap();
+    }
+
+    /// Gives up what the compactor fails at.
+    fn compact(&mut self) -> Result<Option<CompactStats>, CompactError> {
+        let now = self.now();
+        let options = self.options;
+        let journal = self.journal();
+        let mut compactor = journal.compactor(options);
+        run(journal, &mut compactor, now)
+    }
+
+    fn reopen(&mut self) {
+        let (journal, recovery) = Journal::open(self.storage.clone(), options()).unwrap();
+        assert_eq!((recovery.damage, recovery.torn), (vec![], None));
+        assert_eq!(journal.end(), self.rows.len() as u64);
+        self.journal = Some(journal);
+    }
+
+    /// All records from an offset on, checked against what was appended.
+    fn read_from(&self, start: u64, limit: u64) -> Vec<u64> {
+        let mut reader = Reader::open(self.storage.clone()).unwrap();
+        reader.seek(start);
+        let mut found = Vec::new();
+        while let Some(batch) = reader.next(limit).unwrap() {
+            for record in batch.records() {
+                assert!(found.last().is_none_or(|last| *last < record.offset));
+                let row = &self.rows[record.offset as usize];
+                assert_eq!((record.partition, record.time_ms), (row.partition, row.time_ms));
+                assert_eq!((record.key, record.value), (&row.key[..], &row.value[..]));
+                found.push(record.offset);
+            }
+        }
+        assert_eq!(reader.position(), self.rows.len() as u64);
+        found
+    }
+
+    /// The newest offset of each key below a limit.
+    fn newest(&self, limit: u64) -> BTreeMap<(u16, &[u8]), u64> {
+        let rows = self.rows.iter().zip(0..limit);
+        rows.map(|(row, offset)| ((row.partition, &row.key[..]), offset)).collect()
+    }
+
+    /// Whatever compaction did or did not do: of each key there is the newest record, or, where
+    /// that is an old delete, perhaps none at all. Records without a key are all there.
+    fn check(&mut self) -> Vec<u64> {
+        let found = self.read_from(0, u64::MAX);
+        assert_eq!(found, self.read_from(0, self.rows.len() as u64));
+        let from = self.rng.below(self.rows.len() as u64 + 1);
+        let later: Vec<u64> = found.iter().copied().filter(|offset| *offset >= from).collect();
+        assert_eq!(self.read_from(from, u64::MAX), later);
+        let is_there = |offset: &u64| found.binary_search(offset).is_ok();
+        let newest = self.newest(u64::MAX);
+        for offset in &found {
+            let row = &self.rows[*offset as usize];
+            let newest = newest[&(row.partition, &row.key[..])];
+            assert!(is_there(&newest), "{offset} is there and its newer {newest} is not");
+        }
+        for ((_, key), offset) in &newest {
+            let row = &self.rows[*offset as usize];
+            assert!(is_there(offset) || (!key.is_empty() && row.is_old_delete(self.now())));
+        }
+        let unkeyed = (0..).zip(&self.rows).filter(|(_, row)| row.key.is_empty());
+        assert!(unkeyed.map(|(offset, _)| offset).all(|offset| is_there(&offset)));
+        self.check_with_verify(found.len() as u64);
+        found
+    }
+
+    fn check_with_verify(&self, records: u64) {
+        let report = verify_storage(&self.storage, &mut |_, _| {}).unwrap();
+        assert_eq!((report.damage, report.lost), (vec![], vec![]));
+        let counted = report.segments.iter().flat_map(|segment| segment.partitions.values());
+        assert_eq!(counted.sum::<u64>(), records);
+    }
+
+    /// After a round that took all sealed segments: nothing there is superseded there.
+    fn check_compacted(&mut self) {
+        let newest_segment = self.journal().segments().last().unwrap().base;
+        let found = self.check();
+        let newest = self.newest(newest_segment);
+        for offset in found.iter().filter(|offset| **offset < newest_segment) {
+            let row = &self.rows[*offset as usize];
+            let superseded = newest[&(row.partition, &row.key[..])] > *offset;
+            assert!(row.key.is_empty() || !superseded, "{offset} was superseded and is there");
+        }
+        assert!(self.storage.others().is_empty(), "nothing is left beside the log");
+    }
+}
+
+/// A whole round.
+fn run(
+    journal: &mut Journal<SimStorage>,
+    compactor: &mut Compactor<SimStorage>,
+    now_ms: i64,
+) -> Result<Option<CompactStats>, CompactError> {
+    let segments: Vec<_> = journal.segments().collect();
+    if !compactor.start(&segments, now_ms)? {
+        return Ok(None);
+    }
+    loop {
+        match compactor.step()? {
+            CompactStep::Working => {}
+            CompactStep::Swap(compacted) => {
+                let swapped = journal.swap_compacted(&compacted);
+                let Ok(true) = swapped else { return Ok(None) };
+            }
+            CompactStep::Done(stats) => return Ok(Some(stats)),
+        }
+    }
+}
+
+#[test]
+fn of_each_key_the_newest_record_stays_and_the_log_shrinks() {
+    let mut model = Model::new(7);
+    for _ in 0..300 {
+        model.commit();
+    }
+    let before = model.journal().size();
+    let stats = model.compact().unwrap().unwrap();
+    model.check_compacted();
+    let after = model.journal().size();
+    assert!(after * 2 < before, "{after} of {before} bytes");
+    assert_eq!(before - after, stats.bytes_in - stats.bytes_out);
+    assert!(stats.superseded > 0 && !stats.abandoned && stats.lost.is_empty());
+    assert!(model.compact().unwrap().is_none(), "nothing is dirty");
+    model.reopen();
+    assert_eq!(model.journal().size(), after);
+    assert!(model.compact().unwrap().is_none(), "nothing is dirty after a restart");
+    model.commit();
+    model.check_compacted();
+}
+
+#[test]
+fn a_delete_stays_for_its_grace_and_then_goes_without_what_it_deleted() {
+    let storage = SimStorage::default();
+    let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+    let fill = |journal: &mut Journal<SimStorage>| {
+        for n in 0..40u8 {
+            journal.append(1, NOW, &[n], &[n; 20]).unwrap();
+            journal.commit().unwrap();
+        }
+    };
+    let values = || -> Vec<Vec<u8>> {
+        let mut reader = Reader::open(storage.clone()).unwrap();
+        let mut found = Vec::new();
+        while let Some(batch) = reader.next(u64::MAX).unwrap() {
+            let of_key = batch.records().filter(|record| record.key == b"key");
+            found.extend(of_key.map(|record| record.value.to_vec()));
+        }
+        found
+    };
+    journal.append(1, NOW, b"key", b"value").unwrap();
+    fill(&mut journal);
+    journal.append(1, NOW, b"key", b"").unwrap();
+    fill(&mut journal);
+    let mut compactor = journal.compactor(compact_options());
+    assert_eq!(values(), [&b"value"[..], b""]);
+    run(&mut journal, &mut compactor, NOW + GRACE_MS).unwrap().unwrap();
+    assert_eq!(values(), [b""]);
+    // Its age is that of the write, however often it is written anew.
+    fill(&mut journal);
+    storage.with(|disk| disk.now_ms += 2 * GRACE_MS);
+    let stats = run(&mut journal, &mut compactor, NOW + GRACE_MS).unwrap().unwrap();
+    assert_eq!((stats.expired, values().len()), (0, 1));
+    fill(&mut journal);
+    let stats = run(&mut journal, &mut compactor, NOW + GRACE_MS + 1).unwrap().unwrap();
+    assert_eq!((stats.expired, values().len()), (1, 0));
+}
+
+#[test]
+fn a_map_that_is_full_ends_the_round_early_and_the_next_goes_on() {
+    let mut model = Model::new(3);
+    model.options.memory_bytes = 24 * 32;
+    let storage = model.storage.clone();
+    for n in 0..400u16 {
+        let journal = model.journal();
+        let (key, value) = (n.to_be_bytes().to_vec(), vec![7; 30]);
+        journal.append(0, NOW, &key, &value).unwrap();
+        journal.commit().unwrap();
+        model.rows.push(Row { partition: 0, time_ms: NOW, key, value, committed_ms: NOW });
+    }
+    let mut rounds = 0;
+    while model.compact().unwrap().is_some() {
+        rounds += 1;
+        model.check();
+    }
+    assert!(rounds > 10, "{rounds}");
+    model.check_compacted();
+    model.options.memory_bytes = 1;
+    model.commit();
+    model.commit();
+    for n in 0..100u16 {
+        let journal = model.journal();
+        journal.append(0, NOW, &n.to_be_bytes(), b"").unwrap();
+        journal.commit().unwrap();
+    }
+    let refused = model.compact();
+    assert!(matches!(refused, Err(CompactError::Memory { .. })), "{refused:?}");
+    drop(storage);
+}
+
+#[test]
+fn a_reader_in_the_middle_of_what_is_replaced_goes_on_without_a_hole() {
+    for taken in 0..60 {
+        let mut model = Model::new(11);
+        for _ in 0..120 {
+            model.commit();
+        }
+        let end = model.rows.len() as u64;
+        let mut reader = Reader::open(model.storage.clone()).unwrap();
+        let mut last = None;
+        let check = |last: &mut Option<u64>, batch: log_lite::BatchView<'_>| {
+            for record in batch.records() {
+                assert!(last.is_none_or(|last| last < record.offset));
+                *last = Some(record.offset);
+            }
+        };
+        for _ in 0..taken * 2 {
+            let Some(batch) = reader.next(end).unwrap() else { break };
+            check(&mut last, batch);
+        }
+        model.compact().unwrap().unwrap();
+        let wanted = model.check();
+        let mut got = 0;
+        while let Some(batch) = reader.next(end).unwrap() {
+            got += batch.records().count();
+            check(&mut last, batch);
+        }
+        assert_eq!(reader.position(), end);
+        assert!(got > 0 || wanted.last() == last.as_ref());
+    }
+}
+
+#[test]
+fn a_segment_that_retention_deleted_meanwhile_is_not_put_back() {
+    let mut model = Model::new(5);
+    for _ in 0..120 {
+        model.commit();
+    }
+    let journal = model.journal.take().unwrap();
+    let mut compactor = journal.compactor(compact_options());
+    let segments: Vec<_> = journal.segments().collect();
+    assert!(compactor.start(&segments, NOW).unwrap());
+    let compacted = loop {
+        match compactor.step().unwrap() {
+            CompactStep::Working => {}
+            CompactStep::Swap(compacted) => break compacted,
+            CompactStep::Done(_) => panic!("there is much to do"),
+        }
+    };
+    drop(journal);
+    // The same log, of which retention deletes the oldest segment.
+    let max_size = Some(segments.iter().map(|segment| segment.bytes).sum::<u64>() - 1);
+    let storage = SimStorage::from_image(&model.storage.image());
+    let mut journal = Journal::open(storage, JournalOptions { max_size, ..options() }).unwrap().0;
+    assert_eq!(journal.enforce_retention(NOW).unwrap().len(), 1);
+    assert!(!journal.swap_compacted(&compacted).unwrap());
+    assert_eq!(journal.start(), segments[1].base);
+}
+
+const SURVIVALS: [Survives; 4] =
+    [Survives::Nothing, Survives::Everything, Survives::SomeSectors, Survives::Prefix];
+
+/// A log with segments that were compacted before, and some that were not.
+fn before_the_cut(seed: u64) -> Model {
+    let mut model = Model::new(seed);
+    for round in 0..3 {
+        for _ in 0..30 {
+            model.commit();
+        }
+        model.pass_time();
+        if round < 2 {
+            model.compact().unwrap();
+        }
+    }
+    model.journal = None;
+    model
+}
+
+impl Model {
+    /// The same log on a disk of its own.
+    fn fork(&self) -> Self {
+        let storage = self.storage.fork();
+        let rng = Rng::new(storage.with(|disk| disk.seed));
+        let (rows, options) = (self.rows.clone(), self.options);
+        let mut model = Self { storage, journal: None, rows, rng, options };
+        model.reopen();
+        model.storage.with(|disk| disk.calls = 0);
+        model
+    }
+}
+
+fn cut_at(before: &Model, call: u64, survives: Survives, again_at: u64) {
+    let mut model = before.fork();
+    let seed = model.storage.with(|disk| disk.seed);
+    model.storage.with(|disk| {
+        disk.fault = Some((call, Fault::PowerCut));
+        disk.seed = seed ^ (call << 8);
+    });
+    let _ = model.compact();
+    assert!(model.storage.with(|disk| disk.off), "the power went");
+    model.storage.with(|disk| {
+        disk.restart(survives);
+        disk.fault = Some((again_at, Fault::PowerCut));
+        disk.seed = seed ^ (call << 16) ^ again_at;
+    });
+    if Journal::open(model.storage.clone(), options()).is_err() {
+        model.storage.with(|disk| disk.restart(survives));
+    }
+    model.storage.with(|disk| disk.fault = None);
+    model.reopen();
+    assert!(model.storage.others().is_empty(), "nothing is left beside the log");
+    model.check();
+    for _ in 0..20 {
+        model.commit();
+    }
+    model.compact().unwrap().unwrap();
+    model.check_compacted();
+}
+
+#[test]
+fn a_power_cut_at_any_call_of_a_compaction_and_another_in_recovery_lose_no_newest_record() {
+    for seed in 1..4 {
+        let before = before_the_cut(seed);
+        let mut model = before.fork();
+        model.compact().unwrap().unwrap();
+        for call in 1..=model.storage.with(|disk| disk.calls) {
+            for survives in SURVIVALS {
+                for again_at in 1..5 {
+                    cut_at(&before, call, survives, again_at);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_failing_call_of_a_compaction_leaves_a_log_that_can_be_compacted() {
+    let before = before_the_cut(9);
+    for call in 1.. {
+        let mut model = before.fork();
+        model.storage.with(|disk| {
+            disk.seed = call;
+            disk.fault = Some((call, Fault::Error(std::io::ErrorKind::StorageFull)));
+        });
+        let result = model.compact();
+        if model.storage.with(|disk| disk.calls) < call {
+            assert!(call > 10);
+            return;
+        }
+        if let Err(error) = &result {
+            assert!(matches!(error, CompactError::DiskFull { .. }), "{error}");
+        }
+        model.check();
+        for _ in 0..30 {
+            model.commit();
+        }
+        model.compact().unwrap().unwrap();
+        model.check_compacted();
+        model.storage.with(|disk| disk.restart(Survives::Nothing));
+        model.reopen();
+        model.check();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn any_run_of_commits_rounds_and_restarts_keeps_the_newest_of_each_key(seed in any::<u32>()) {
+        let mut model = Model::new(u64::from(seed));
+        if seed % 3 == 0 {
+            model.options.memory_bytes = 24 * 40;
+        }
+        for _ in 0..model.rng.below(150) {
+            match model.rng.below(20) {
+                0 => model.reopen(),
+                1 => model.pass_time(),
+                2 => {
+                    model.compact().unwrap();
+                    model.check();
+                }
+                3 => {
+                    model.storage.with(|disk| disk.restart(Survives::Nothing));
+                    model.reopen();
+                }
+                _ => model.commit(),
+            }
+        }
+        model.check();
+    }
+}
+
+type Ranges = Vec<(u64, u64)>;
+
+/// What a reader of a damaged log gets: the offsets that are there, and those that it names.
+fn read_damaged(model: &Model) -> (Vec<u64>, Ranges, Ranges) {
+    let mut reader = Reader::open(model.storage.clone()).unwrap();
+    let (mut there, mut damaged, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        match reader.next(model.rows.len() as u64) {
+            Ok(None) => return (there, damaged, lost),
+            Ok(Some(batch)) => there.extend(batch.records().map(|record| {
+                assert_eq!(record.value, model.rows[record.offset as usize].value);
+                record.offset
+            })),
+            Err(ReadError::Damaged { first, end, .. }) => damaged.push((first, end)),
+            Err(ReadError::Lost { first, end, .. }) => lost.push((first, end)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_damaged_in_a_source_is_kept_aside_and_carried_as_lost() {
+    for (at, len) in [(64 + 3, 1), (64 + 20, 1), (300, 40), (0, 64)] {
+        let mut model = Model::new(13);
+        for _ in 0..60 {
+            model.commit();
+        }
+        let mut image = model.storage.image();
+        let second = *image.keys().nth(1).unwrap();
+        for byte in &mut image.get_mut(&second).unwrap()[at..at + len] {
+            *byte ^= 0x55;
+        }
+        let bytes = image[&second].clone();
+        model.storage = SimStorage::from_image(&image);
+        model.reopen();
+        let (_, damaged, _) = read_damaged(&model);
+        assert_eq!(damaged.len(), 1);
+        let stats = model.compact().unwrap().unwrap();
+        let lost: Vec<_> = stats.lost.iter().map(|lost| (lost.first, lost.end)).collect();
+        assert_eq!(lost, damaged);
+        assert_eq!(model.storage.others(), [(Name::Damaged(second, 0), bytes)].into());
+        let (there, none, lost) = read_damaged(&model);
+        assert_eq!((none, &lost), (vec![], &damaged));
+        let newest = model.newest(u64::MAX);
+        for offset in newest.values().filter(|at| !(lost[0].0..lost[0].1).contains(at)) {
+            assert!(there.contains(offset));
+        }
+        let report = verify_storage(&model.storage, &mut |_, _| {}).unwrap();
+        assert_eq!((report.damage.len(), report.lost.len()), (0, 1));
+        // It is carried on, and kept aside once.
+        for _ in 0..60 {
+            model.commit();
+        }
+        model.compact().unwrap().unwrap();
+        assert_eq!(read_damaged(&model).2, damaged);
+        assert_eq!(model.storage.others().len(), 1);
+    }
+}
