@@ -1,10 +1,14 @@
 # Each target installs what it needs first (deploy/setup.sh), on Debian 12 with git, make and rustup.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test lint bench size firmware dist clean
+.PHONY: help demo demo-kafka test power-cuts lint bench size firmware dist clean
 
 # What is handed to the demo, as in: make demo ARGS="--for 30s --devices 20"
 ARGS ?=
+
+# How many cuts, and the seed of all that is random in them.
+CUTS ?= 300
+SEED ?= 20261121
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +25,11 @@ demo-kafka: ## The same with a real Kafka broker upstream
 
 test: ## Everything that a change has to pass, the whole path included
 	@deploy/test.sh
+
+power-cuts: ## Cut the power of a gateway on real file systems, as root (CUTS=3000 SEED=1)
+	@deploy/setup.sh power-cuts
+	@HEADWATER_CUTS=$(CUTS) HEADWATER_SEED=$(SEED) cargo test --locked --package hw-tests --test it \
+		power_cuts:: -- --nocapture
 
 lint: ## Formatting, lints and documentation alone
 	@deploy/setup.sh lint

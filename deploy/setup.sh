@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a step needs on a Debian 12 with git, make and rustup. Quick when it is all there.
-# Usage: deploy/setup.sh demo | demo-kafka | test | lint | firmware | dist | bench
+# Usage: deploy/setup.sh demo | demo-kafka | test | lint | firmware | dist | power-cuts | bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -111,6 +111,11 @@ dist() {
     zig
 }
 
+# What makes and mounts the disks whose power is cut.
+file_systems() {
+    debian e2fsprogs=/sbin/mkfs.ext4 xfsprogs=/sbin/mkfs.xfs mount=/bin/mount
+}
+
 rust
 case ${1-} in
 demo) demo ;;
@@ -125,10 +130,15 @@ lint)
     ;;
 firmware) firmware ;;
 dist) dist ;;
+power-cuts)
+    debian "${build_tools[@]}"
+    file_systems
+    ;;
 bench) debian "${build_tools[@]}" mosquitto=/usr/sbin/mosquitto ;;
 test)
     debian "${build_tools[@]}" qemu-user-static=qemu-aarch64-static socat=socat \
         qemu-system-arm=qemu-system-arm mosquitto=/usr/sbin/mosquitto systemd=systemd-analyze
+    file_systems
     components
     targets thumbv6m-none-eabi
     firmware
@@ -136,7 +146,7 @@ test)
     kafka
     ;;
 *)
-    echo "usage: deploy/setup.sh demo | demo-kafka | test | lint | firmware | dist | bench" >&2
+    echo "usage: deploy/setup.sh demo | demo-kafka | test | lint | firmware | dist | power-cuts | bench" >&2
     exit 2
     ;;
 esac

@@ -4,7 +4,8 @@
 //! what came after is read again from the journal. The one exception is the numbering of
 //! partitions, which is written before the first record that uses it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,16 @@ fn engine(problem: impl Into<redb::Error>) -> CatalogError {
     CatalogError::Engine(Box::new(problem.into()))
 }
 
+fn open(path: &Path) -> Result<Database, CatalogError> {
+    let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(engine)?;
+    let write = database.begin_write().map_err(engine)?;
+    write.open_table(PARTITIONS).map_err(engine)?;
+    write.open_table(CHECKPOINTS).map_err(engine)?;
+    write.open_table(FACTS).map_err(engine)?;
+    write.commit().map_err(engine)?;
+    Ok(database)
+}
+
 /// State that a reader of the journal keeps, and the position it is true for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -45,7 +56,9 @@ pub struct Checkpoint {
 
 /// The catalog's file.
 pub struct Catalog {
-    database: Database,
+    path: PathBuf,
+    /// `None` after a fault of the disk: redb then refuses everything, and has to be opened again.
+    database: Mutex<Option<Database>>,
 }
 
 impl Catalog {
@@ -54,14 +67,28 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`] where the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        let database =
-            redb::Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(engine)?;
-        let write = database.begin_write().map_err(engine)?;
-        write.open_table(PARTITIONS).map_err(engine)?;
-        write.open_table(CHECKPOINTS).map_err(engine)?;
-        write.open_table(FACTS).map_err(engine)?;
-        write.commit().map_err(engine)?;
-        Ok(Self { database })
+        let database = Mutex::new(Some(open(path)?));
+        Ok(Self { path: path.to_path_buf(), database })
+    }
+
+    /// Does work, on the file opened again where the disk failed in the work before.
+    fn run<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        // What is not committed is rolled back, so a panic leaves nothing half done.
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match slot.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        let result = work(&database);
+        let failed = matches!(&result, Err(CatalogError::Engine(error))
+            if matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo));
+        if !failed {
+            *slot = Some(database);
+        }
+        result
     }
 
     /// The numbers in the log of the first `count` partitions of `stream`; new ones are given and
@@ -70,30 +97,32 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn partitions(&self, stream: &str, count: u16) -> Result<Vec<u16>, CatalogError> {
-        let write = self.database.begin_write().map_err(engine)?;
-        let numbers = {
-            let mut table = write.open_table(PARTITIONS).map_err(engine)?;
-            let mut taken = 0;
-            for entry in table.iter().map_err(engine)? {
-                taken = taken.max(entry.map_err(engine)?.1.value());
-            }
-            let mut numbers = Vec::new();
-            for partition in 0..count {
-                let known = table.get((stream, partition)).map_err(engine)?.map(|n| n.value());
-                let number = match known {
-                    Some(number) => number,
-                    None => {
-                        taken = taken.checked_add(1).ok_or(CatalogError::Full)?;
-                        table.insert((stream, partition), taken).map_err(engine)?;
-                        taken
-                    }
-                };
-                numbers.push(number);
-            }
-            numbers
-        };
-        write.commit().map_err(engine)?;
-        Ok(numbers)
+        self.run(|database| {
+            let write = database.begin_write().map_err(engine)?;
+            let numbers = {
+                let mut table = write.open_table(PARTITIONS).map_err(engine)?;
+                let mut taken = 0;
+                for entry in table.iter().map_err(engine)? {
+                    taken = taken.max(entry.map_err(engine)?.1.value());
+                }
+                let mut numbers = Vec::new();
+                for partition in 0..count {
+                    let known = table.get((stream, partition)).map_err(engine)?.map(|n| n.value());
+                    let number = match known {
+                        Some(number) => number,
+                        None => {
+                            taken = taken.checked_add(1).ok_or(CatalogError::Full)?;
+                            table.insert((stream, partition), taken).map_err(engine)?;
+                            taken
+                        }
+                    };
+                    numbers.push(number);
+                }
+                numbers
+            };
+            write.commit().map_err(engine)?;
+            Ok(numbers)
+        })
     }
 
     /// Every partition ever numbered: (stream, partition, number).
@@ -101,15 +130,17 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn all_partitions(&self) -> Result<Vec<(String, u16, u16)>, CatalogError> {
-        let read = self.database.begin_read().map_err(engine)?;
-        let table = read.open_table(PARTITIONS).map_err(engine)?;
-        let mut all = Vec::new();
-        for entry in table.iter().map_err(engine)? {
-            let (key, number) = entry.map_err(engine)?;
-            let (stream, partition) = key.value();
-            all.push((stream.to_owned(), partition, number.value()));
-        }
-        Ok(all)
+        self.run(|database| {
+            let read = database.begin_read().map_err(engine)?;
+            let table = read.open_table(PARTITIONS).map_err(engine)?;
+            let mut all = Vec::new();
+            for entry in table.iter().map_err(engine)? {
+                let (key, number) = entry.map_err(engine)?;
+                let (stream, partition) = key.value();
+                all.push((stream.to_owned(), partition, number.value()));
+            }
+            Ok(all)
+        })
     }
 
     /// What `name` saved last.
@@ -117,13 +148,15 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn checkpoint(&self, name: &str) -> Result<Option<Checkpoint>, CatalogError> {
-        let read = self.database.begin_read().map_err(engine)?;
-        let table = read.open_table(CHECKPOINTS).map_err(engine)?;
-        let entry = table.get(name).map_err(engine)?;
-        Ok(entry.map(|entry| {
-            let (position, state) = entry.value();
-            Checkpoint { position, state: state.to_vec() }
-        }))
+        self.run(|database| {
+            let read = database.begin_read().map_err(engine)?;
+            let table = read.open_table(CHECKPOINTS).map_err(engine)?;
+            let entry = table.get(name).map_err(engine)?;
+            Ok(entry.map(|entry| {
+                let (position, state) = entry.value();
+                Checkpoint { position, state: state.to_vec() }
+            }))
+        })
     }
 
     /// The highest position that any reader has saved: the journal reached at least this far.
@@ -131,13 +164,15 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn highest_position(&self) -> Result<u64, CatalogError> {
-        let read = self.database.begin_read().map_err(engine)?;
-        let table = read.open_table(CHECKPOINTS).map_err(engine)?;
-        let mut highest = 0;
-        for entry in table.iter().map_err(engine)? {
-            highest = highest.max(entry.map_err(engine)?.1.value().0);
-        }
-        Ok(highest)
+        self.run(|database| {
+            let read = database.begin_read().map_err(engine)?;
+            let table = read.open_table(CHECKPOINTS).map_err(engine)?;
+            let mut highest = 0;
+            for entry in table.iter().map_err(engine)? {
+                highest = highest.max(entry.map_err(engine)?.1.value().0);
+            }
+            Ok(highest)
+        })
     }
 
     /// Saves states; all of them or none, synced.
@@ -145,16 +180,18 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn save_checkpoints(&self, entries: &[(&str, &Checkpoint)]) -> Result<(), CatalogError> {
-        let write = self.database.begin_write().map_err(engine)?;
-        {
-            let mut table = write.open_table(CHECKPOINTS).map_err(engine)?;
-            for (name, checkpoint) in entries {
-                table
-                    .insert(*name, (checkpoint.position, checkpoint.state.as_slice()))
-                    .map_err(engine)?;
+        self.run(|database| {
+            let write = database.begin_write().map_err(engine)?;
+            {
+                let mut table = write.open_table(CHECKPOINTS).map_err(engine)?;
+                for (name, checkpoint) in entries {
+                    table
+                        .insert(*name, (checkpoint.position, checkpoint.state.as_slice()))
+                        .map_err(engine)?;
+                }
             }
-        }
-        write.commit().map_err(engine)
+            write.commit().map_err(engine)
+        })
     }
 
     /// A small fact; `make` gives it where it is not known yet.
@@ -162,21 +199,23 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn fact(&self, name: &str, make: impl FnOnce() -> String) -> Result<String, CatalogError> {
-        let write = self.database.begin_write().map_err(engine)?;
-        let value = {
-            let mut table = write.open_table(FACTS).map_err(engine)?;
-            let known = table.get(name).map_err(engine)?.map(|value| value.value().to_owned());
-            match known {
-                Some(value) => value,
-                None => {
-                    let value = make();
-                    table.insert(name, value.as_str()).map_err(engine)?;
-                    value
+        self.run(|database| {
+            let write = database.begin_write().map_err(engine)?;
+            let value = {
+                let mut table = write.open_table(FACTS).map_err(engine)?;
+                let known = table.get(name).map_err(engine)?.map(|value| value.value().to_owned());
+                match known {
+                    Some(value) => value,
+                    None => {
+                        let value = make();
+                        table.insert(name, value.as_str()).map_err(engine)?;
+                        value
+                    }
                 }
-            }
-        };
-        write.commit().map_err(engine)?;
-        Ok(value)
+            };
+            write.commit().map_err(engine)?;
+            Ok(value)
+        })
     }
 }
 

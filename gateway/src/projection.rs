@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
 use crate::journal::{Journal, ReadError, Reader, Record};
 
-/// How often states are saved while records come in. A save is one sync of the catalog.
+/// How often states are saved while records come in, or sooner where the journal is small for what
+/// comes ([`Journal::outgrows`]). A save is one sync of the catalog.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes of records that the follower takes at a time.
@@ -106,6 +107,9 @@ impl Follower {
     pub async fn run(mut self) {
         while self.reader.wait().await {
             while self.step() {
+                if self.journal.outgrows(self.saved_position) {
+                    self = self.save().await;
+                }
                 tokio::task::yield_now().await;
             }
             if self.saved.elapsed() >= SAVE_EVERY {
@@ -170,5 +174,59 @@ impl Follower {
         }
         self.saved = Instant::now();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_shared::envelope::{Envelope, Tick};
+
+    use super::*;
+    use crate::journal::{JournalOptions, NewRecord};
+
+    struct Nothing;
+
+    impl Projection for Nothing {
+        fn name(&self) -> &'static str {
+            "nothing"
+        }
+        fn restore(&mut self, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+        fn apply(&mut self, _: &Record) {}
+        fn snapshot(&self) -> Vec<u8> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn retention_does_not_overtake_a_checkpoint_however_fast_records_come() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = JournalOptions {
+            segment_size: 1 << 20,
+            max_size: Some(4 << 20),
+            ..JournalOptions::default()
+        };
+        let (journal, _) = Journal::open(&dir.path().join("journal"), options).expect("new");
+        let catalog = Arc::new(Catalog::open(&dir.path().join("catalog")).expect("new"));
+        let nothing: Vec<Box<dyn Projection>> = vec![Box::new(Nothing)];
+        let follower =
+            Follower::start(journal.clone(), Arc::clone(&catalog), nothing).expect("started");
+        let mut applied = follower.applied();
+        let follower = tokio::spawn(follower.run());
+        let key = "k".repeat(100 << 10);
+        for number in 0..100 {
+            let envelope = Envelope::Tick(Tick { now_ms: number });
+            let record =
+                NewRecord { partition: 0, time_ms: number, key: &key, envelope: &envelope };
+            let ticket = journal.append(&record).expect("there is room");
+            applied.wait_for(|end| *end > ticket.offset).await.expect("the follower runs");
+        }
+        let checkpoint = catalog.checkpoint("nothing").expect("read").map(|saved| saved.position);
+        assert!(journal.stats().start > 0, "retention deleted the oldest");
+        assert!(checkpoint >= Some(journal.stats().start), "{checkpoint:?} {:?}", journal.stats());
+        assert_eq!(journal.stats().dropped_past_keep, 0);
+        journal.close();
+        follower.await.expect("it ends");
     }
 }

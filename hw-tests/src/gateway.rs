@@ -1,9 +1,9 @@
 //! A gateway as users run it: the binary as a process, ended by its id.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
@@ -29,6 +29,14 @@ pub enum GatewayError {
     NotReady {
         /// How long it had.
         within: Duration,
+        /// Where it writes.
+        log: PathBuf,
+    },
+    /// It ended by itself.
+    #[error("the gateway ended by itself ({status}); its log is {log}")]
+    Ended {
+        /// How it ended.
+        status: ExitStatus,
         /// Where it writes.
         log: PathBuf,
     },
@@ -77,6 +85,15 @@ pub struct GatewayProcess {
     child: Child,
 }
 
+/// Where a gateway that took any free port listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doors {
+    /// The front door.
+    pub mqtt: SocketAddr,
+    /// Page and API.
+    pub http: SocketAddr,
+}
+
 impl GatewayProcess {
     /// Starts a gateway with a configuration whose page listens on `http_port` of the loopback, and
     /// waits until it is ready. Its log goes to `gateway.log` beside the configuration.
@@ -89,6 +106,62 @@ impl GatewayProcess {
         let gateway = Self { config: config.to_path_buf(), log, http_port, child };
         gateway.wait_ready()?;
         Ok(gateway)
+    }
+
+    /// Starts a gateway whose configuration asks for port 0, and does not wait. Its log goes to
+    /// `gateway.log` beside the configuration; what an earlier one wrote there is gone.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn launch(config: &Path) -> Result<Self, GatewayError> {
+        let log = config.with_file_name("gateway.log");
+        fs::write(&log, "").map_err(failed("the gateway's log cannot be emptied"))?;
+        let child = spawn(config, &log)?;
+        Ok(Self { config: config.to_path_buf(), log, http_port: 0, child })
+    }
+
+    /// Waits until a gateway that was launched says that it is ready, and where.
+    ///
+    /// # Errors
+    /// [`GatewayError::NotReady`], [`GatewayError::Ended`].
+    pub fn wait_doors(&mut self, within: Duration) -> Result<Doors, GatewayError> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(doors) = doors_in(&self.log_text()) {
+                self.http_port = doors.http.port();
+                return Ok(doors);
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(GatewayError::Ended { status, log: self.log.clone() });
+            }
+            if Instant::now() > end {
+                return Err(GatewayError::NotReady { within, log: self.log.clone() });
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM, and how it ended; `None` if it did not within this time.
+    ///
+    /// # Errors
+    /// [`GatewayError::Io`] where no signal can be sent.
+    pub fn terminate(&mut self, within: Duration) -> Result<Option<ExitStatus>, GatewayError> {
+        let end = Instant::now() + within;
+        let id = self.child.id().to_string();
+        let cannot = || failed("the gateway cannot be told to stop");
+        Command::new("kill").args(["-TERM", &id]).status().map_err(cannot())?;
+        loop {
+            let status = self.child.try_wait().map_err(cannot())?;
+            if status.is_some() || Instant::now() > end {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// All that it has logged.
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// SIGKILL at this instant, and a new start.
@@ -126,12 +199,16 @@ impl GatewayProcess {
 
     /// The end of its log, for the message of a test that fails.
     pub fn log_tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    fn request(&self, path: &str) -> Result<(u16, String), GatewayError> {
+    /// GET of a path; status and body.
+    ///
+    /// # Errors
+    /// [`GatewayError::Io`].
+    pub fn request(&self, path: &str) -> Result<(u16, String), GatewayError> {
         let read = || -> io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.http_port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -167,11 +244,20 @@ impl Drop for GatewayProcess {
     }
 }
 
+/// The addresses in the line that a gateway logs when it is ready, once that line is whole.
+fn doors_in(log: &str) -> Option<Doors> {
+    log.split_inclusive('\n').filter(|line| line.ends_with('\n')).find_map(|line| {
+        let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+        Some(Doors { mqtt: field("mqtt=")?.parse().ok()?, http: field("http=")?.parse().ok()? })
+    })
+}
+
 fn spawn(config: &Path, log: &Path) -> Result<Child, GatewayError> {
     let file = fs::OpenOptions::new().create(true).append(true).open(log);
     Command::new(binary()?)
         .args(["run", "-c"])
         .arg(config)
+        .env("RUST_LOG", "info")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(file.map_err(failed("the gateway's log cannot be opened"))?)

@@ -258,12 +258,14 @@ pub enum ReadError {
         found: u8,
     },
     /// The disk failed.
-    #[error("cannot {action} {}", segment_name(*segment))]
+    #[error("cannot {action} {}{}; check the disk", segment_name(*segment), at_byte(*byte))]
     Io {
         /// What was tried.
         action: &'static str,
         /// Base offset of the segment.
         segment: Option<u64>,
+        /// The place in the segment from which on it was tried, where that is known.
+        byte: Option<u64>,
         /// What the system says.
         source: io::Error,
     },
@@ -284,7 +286,10 @@ impl From<ReadError> for JournalError {
     /// Of what reads a whole log: damage is in its report.
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Io { action, segment, source } => Self::io(action, segment, source),
+            ReadError::Io { action, segment: Some(base), byte: Some(byte), source } => {
+                Self::io_at(action, base, byte, source)
+            }
+            ReadError::Io { action, segment, source, .. } => Self::io(action, segment, source),
             ReadError::Version { segment, found } => Self::Version { segment, found },
             other => Self::io("read", None, io::Error::other(other)),
         }

@@ -170,6 +170,9 @@ impl<S: Storage> Reader<S> {
                 return Ok(offset);
             }
         }
+        if limit != u64::MAX {
+            self.seek(limit);
+        }
         Ok(self.position)
     }
 
@@ -261,7 +264,7 @@ impl<S: Storage> Reader<S> {
         if to < header.end() {
             open.walk.rewind(found);
         }
-        let body = open.walk.body(&open.file, found).map_err(failed("read", Some(base)))?;
+        let body = open.walk.body(&open.file, found).map_err(failed_at(base, found.body_at))?;
         Ok(BatchView { header, body, from, to, segment: base, bytes: found.at..found.next })
     }
 
@@ -269,12 +272,13 @@ impl<S: Storage> Reader<S> {
     fn look(&mut self, search: bool) -> Result<Look, ReadError> {
         let open = self.open.as_mut().expect("callers open a segment first");
         let base = open.walk.chunk().base_offset;
+        let from = open.walk.pos();
         let (position, only) = (self.position, self.only.as_deref());
         let wanted = |header: &BatchHeader| {
             header.end() > position && only.is_none_or(|only| only.contains(&header.partition))
         };
         let met = open.walk.next(&open.file, &wanted, search);
-        Ok(match met.map_err(failed("read", Some(base)))? {
+        Ok(match met.map_err(failed_at(base, from))? {
             Met::Batch(found) if found.header.end() <= position => Look::Skipped,
             Met::Batch(found) if !wanted(&found.header) => {
                 self.position = found.header.end();
@@ -472,5 +476,12 @@ enum Missing {
 }
 
 fn failed(action: &'static str, segment: Option<u64>) -> impl FnOnce(io::Error) -> ReadError {
-    move |source| ReadError::Io { action, segment, source }
+    move |source| ReadError::Io { action, segment, byte: None, source }
+}
+
+fn failed_at(segment: u64, byte: u64) -> impl FnOnce(io::Error) -> ReadError {
+    move |source| {
+        let (segment, byte) = (Some(segment), Some(byte));
+        ReadError::Io { action: "read", segment, byte, source }
+    }
 }

@@ -59,8 +59,16 @@ pub struct Sources {
 
 impl Sources {
     /// Why the gateway is not ready; `None` when it is.
-    fn not_ready(&self) -> Option<&'static str> {
-        self.journal.durable().closed.then_some("the journal takes no more: see last_error")
+    fn not_ready(&self) -> Option<String> {
+        let stats = self.journal.stats();
+        let why = stats.last_error.unwrap_or_default();
+        if self.journal.durable().closed {
+            Some(format!("the journal takes no more: {why}"))
+        } else if stats.failing {
+            Some(format!("the journal cannot store, and nobody is acknowledged: {why}"))
+        } else {
+            None
+        }
     }
 }
 

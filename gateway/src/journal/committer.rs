@@ -108,6 +108,7 @@ impl<S: Storage> Committer<S> {
                 let mut stats = lock(&self.journal.shared.stats);
                 stats.commits += 1;
                 stats.records += count;
+                stats.failing = false;
                 drop(stats);
                 self.retain();
                 true
@@ -142,7 +143,11 @@ impl<S: Storage> Committer<S> {
                 Pending { first: end, generation, closed: pending.closed, ..Pending::default() };
             generation
         };
-        lock(&self.journal.shared.stats).last_error = Some(problem.to_string());
+        let mut stats = lock(&self.journal.shared.stats);
+        stats.last_error = Some(problem.to_string());
+        stats.failing = true;
+        stats.counters = *self.log.stats();
+        drop(stats);
         self.journal.shared.durable.send_modify(|durable| durable.generation = generation);
         if problem.is_final() {
             self.close("the disk failed; the gateway has to be restarted");

@@ -36,6 +36,9 @@ const PENDING_BYTES_LIMIT: usize = 12 << 20;
 
 const _: () = assert!(PENDING_BYTES_LIMIT + (1 << 20) <= log_lite::MAX_PENDING);
 
+/// Retention deletes nothing while the journal is smaller: no configuration allows less.
+const OUTGROWN_BYTES_MIN: u64 = 2 << 20;
+
 /// Key and envelope of a record at most. The smallest segment that the configuration allows, and a
 /// batch of log-lite, hold it.
 pub const RECORD_BYTES_MAX: usize = 1000 << 10;
@@ -144,6 +147,8 @@ pub struct JournalStats {
     pub records: u64,
     /// The last failure of a commit.
     pub last_error: Option<String>,
+    /// No commit has succeeded since that failure.
+    pub failing: bool,
     /// Records that retention deleted before a reader that keeps had them.
     pub dropped_past_keep: u64,
     /// Bytes of all segments.
@@ -336,6 +341,15 @@ impl Journal {
             Some(position) => keep.insert(name.to_owned(), position),
             None => keep.remove(name),
         };
+    }
+
+    /// Whether a state that is saved for the records below `saved` has to be saved again, however
+    /// short ago that was: a quarter of the journal came since, and retention must not overtake it.
+    pub fn outgrows(&self, saved: u64) -> bool {
+        let end = self.durable().end;
+        let stats = lock(&self.shared.stats);
+        stats.bytes >= OUTGROWN_BYTES_MIN
+            && end.saturating_sub(saved) >= end.saturating_sub(stats.start) / 4
     }
 
     /// Offsets and counters.

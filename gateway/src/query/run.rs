@@ -27,7 +27,8 @@ use crate::stream::{Rows, Streams};
 
 /// Bytes of records that are taken at a time.
 const READ_BYTES: usize = 64 << 10;
-/// How often the state is saved while records come in.
+/// How often the state is saved while records come in, or sooner where the journal is small for what
+/// comes ([`Journal::outgrows`]).
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// How often it is saved where it is larger than [`LARGE_STATE_BYTES`], which spares the disk.
 const SAVE_LARGE_EVERY: Duration = Duration::from_secs(60);
@@ -201,7 +202,8 @@ impl QueryRunner {
             if let Err(end) = self.tick(&mut following) {
                 return end;
             }
-            if following.saved.elapsed() >= save_every(following.state_bytes) {
+            let outgrown = self.journal.outgrows(following.saved_position);
+            if outgrown || following.saved.elapsed() >= save_every(following.state_bytes) {
                 self.settle(&mut following).await;
             }
             if !caught_up {

@@ -1,5 +1,11 @@
 //! Real programs under real faults.
 
+mod full_disk;
 mod kafka;
+mod kills;
 mod node;
+mod power_cuts;
+mod publisher;
+mod stored;
 mod whole_path;
+mod wire;

@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 
 use log_lite::{
-    AppendError, ChunkHeader, ChunkKind, Journal, JournalError, JournalOptions, Reader,
+    AppendError, ChunkHeader, ChunkKind, Journal, JournalError, JournalOptions, ReadError, Reader,
     SegmentFile, Storage, crc32c,
 };
 
-use crate::sim::{Fault, SimStorage};
+use crate::sim::{Fault, NOW, SimStorage};
 
 fn options() -> JournalOptions {
     JournalOptions { segment_size: 4096, zero_fill_step: 512, ..JournalOptions::default() }
@@ -99,4 +99,140 @@ fn a_reader_that_met_a_segment_whose_commit_failed_goes_on_where_the_next_commit
     journal.commit().unwrap();
     let batch = reader.next(u64::MAX).unwrap().unwrap();
     assert_eq!(batch.records().next().unwrap().value, b"second");
+}
+
+/// A log of several segments, of which the oldest may be deleted.
+fn sample() -> (SimStorage, JournalOptions) {
+    let storage = SimStorage::default();
+    let options = JournalOptions { segment_size: 512, max_size: Some(1024), ..options() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for n in 0..40u64 {
+        journal.append((n % 3) as u16, n as i64, b"key", &[n as u8; 50]).unwrap();
+        if n % 4 == 3 {
+            journal.commit().unwrap();
+        }
+    }
+    assert!(journal.segments().len() > 3);
+    (storage, options)
+}
+
+/// Has each read of the work fail once, until the work makes no more reads than that.
+fn fail_each_read(storage: &SimStorage, mut work: impl FnMut() -> u64) {
+    for read in 1.. {
+        storage.with(|disk| (disk.reads, disk.read_fault) = (0, Some(read)));
+        let errors = work();
+        let reads = storage.with(|disk| {
+            disk.read_fault = None;
+            disk.reads
+        });
+        // What reads a summary needs none, and goes on without.
+        assert!(errors <= 1, "read {read}");
+        if reads < read {
+            assert!(read > 10 && errors == 0);
+            return;
+        }
+    }
+}
+
+#[test]
+fn opening_fails_where_a_read_fails_says_where_and_works_the_next_time() {
+    let (storage, options) = sample();
+    let before = storage.image();
+    fail_each_read(&storage, || {
+        let error = Journal::open(storage.clone(), options).err();
+        if let Some(error) = &error {
+            let text = error.to_string();
+            assert!(text.contains(".log") || text.contains("directory"), "{text}");
+            assert!(text.contains("check the disk"), "{text}");
+        }
+        storage.with(|disk| disk.read_fault = None);
+        assert_eq!(Journal::open(storage.clone(), options).unwrap().0.end(), 40);
+        u64::from(error.is_some())
+    });
+    assert_eq!(storage.image(), before);
+}
+
+#[test]
+fn a_reader_goes_on_after_a_read_that_failed_and_misses_nothing() {
+    let (storage, _) = sample();
+    for only in [None, Some(&[1][..])] {
+        fail_each_read(&storage, || {
+            let (mut found, mut errors) = (Vec::new(), 0);
+            let mut reader = loop {
+                match Reader::open(storage.clone()) {
+                    Ok(reader) => break reader,
+                    Err(error) => errors += said_where(&error),
+                }
+            };
+            reader.only(only);
+            loop {
+                match reader.next(40) {
+                    Ok(Some(batch)) => found.extend(batch.records().map(|record| record.offset)),
+                    Ok(None) => break,
+                    Err(error) => errors += said_where(&error),
+                }
+            }
+            let wanted = |n: &u64| only.is_none_or(|only| only.contains(&((n % 3) as u16)));
+            assert_eq!(found, (0..40).filter(wanted).collect::<Vec<_>>());
+            errors
+        });
+    }
+}
+
+fn said_where(error: &ReadError) -> u64 {
+    let text = error.to_string();
+    assert!(matches!(error, ReadError::Io { .. }), "{text}");
+    assert!(text.contains(".log") || text.contains("directory"), "{text}");
+    assert!(text.contains("check the disk"), "{text}");
+    1
+}
+
+#[test]
+fn seeking_a_time_after_a_read_that_failed_finds_it() {
+    let (storage, _) = sample();
+    fail_each_read(&storage, || {
+        let Ok(mut reader) = Reader::open(storage.clone()) else { return 1 };
+        let mut errors = 0;
+        loop {
+            match reader.seek_time(33, 40) {
+                Ok(found) => {
+                    assert_eq!(found, 33);
+                    return errors;
+                }
+                Err(error) => errors += said_where(&error),
+            }
+        }
+    });
+}
+
+#[test]
+fn retention_that_cannot_read_what_it_would_drop_drops_it_the_next_time() {
+    for keep in [0, 3, u64::MAX] {
+        let mut read = 0;
+        let mut failed = 0;
+        loop {
+            let (storage, options) = sample();
+            let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+            journal.set_keep(keep);
+            read += 1;
+            storage.with(|disk| (disk.reads, disk.read_fault) = (0, Some(read)));
+            let mut dropped = Vec::new();
+            for _ in 0..3 {
+                match journal.enforce_retention(NOW) {
+                    Ok(more) => dropped.extend(more),
+                    Err(error) => {
+                        assert!(error.to_string().contains(".log"), "{error}");
+                        failed += 1;
+                    }
+                }
+            }
+            assert!(journal.size() <= 1024 && dropped.len() > 2);
+            let lost: u64 = dropped.iter().flat_map(|segment| segment.counts.values()).sum();
+            assert_eq!(lost, journal.start().saturating_sub(keep), "keep {keep}, read {read}");
+            if storage.with(|disk| disk.reads) < read {
+                break;
+            }
+        }
+        assert_eq!(failed == 0, keep == u64::MAX, "it reads only what it has to count");
+    }
 }

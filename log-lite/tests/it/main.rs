@@ -3,17 +3,20 @@
 
 mod cold;
 mod compact;
+mod compact_live;
 mod crash;
 mod damage;
 mod faults;
 mod frozen;
 mod journal;
+mod model;
 mod nor;
 mod repair;
 mod retention;
 mod ring;
 mod sim;
 mod summary;
+mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
 struct Rng(u64);

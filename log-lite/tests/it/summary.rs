@@ -1,6 +1,9 @@
 //! Summaries of sealed segments: what they spare a reader, and that they are never believed wrongly.
 
-use log_lite::{Journal, JournalOptions, ReadError, Reader};
+use log_lite::{
+    CompactOptions, CompactStep, Journal, JournalOptions, ReadError, Reader, survey_storage,
+    verify_storage,
+};
 
 use crate::sim::{NOW, SimStorage};
 
@@ -228,4 +231,46 @@ fn opening_reads_the_newest_segment_and_no_other() {
     let (opened, read) = bytes_read(&storage, || Journal::open(storage.clone(), options()));
     assert_eq!(opened.unwrap().1.records(), RECORDS);
     assert!(read <= 4 * newest, "{read} bytes, of which the newest segment has {newest}");
+}
+
+#[test]
+fn a_survey_says_what_verify_says_and_reads_little() {
+    let (storage, journal) = sample();
+    let total = journal.size();
+    let verified = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    let (surveyed, read) =
+        bytes_read(&storage, || survey_storage(&storage, &mut |_, _| {}).unwrap());
+    assert_eq!(surveyed, verified);
+    assert_eq!(surveyed.records(), RECORDS);
+    assert!(read <= 2 * u64::from(options().segment_size), "{read} of {total} bytes");
+    let (first, _) = storage.summaries().pop_first().unwrap();
+    storage.set_summary(first, Some(b"no summary"));
+    assert_eq!(survey_storage(&storage, &mut |_, _| {}).unwrap(), verified);
+}
+
+#[test]
+fn a_survey_of_compacted_segments_says_what_verify_says() {
+    let storage = SimStorage::default();
+    let options = JournalOptions { segment_size: 4096, ..options() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for n in 0..1_000u64 {
+        journal.append((n % 3) as u16, n as i64, &[n as u8 % 50], &[n as u8; 40]).unwrap();
+        if n % 10 == 9 {
+            journal.commit().unwrap();
+        }
+    }
+    let mut compactor = journal.compactor(CompactOptions::default());
+    assert!(compactor.start(&journal.segments().collect::<Vec<_>>(), NOW).unwrap());
+    loop {
+        match compactor.step().unwrap() {
+            CompactStep::Working => {}
+            CompactStep::Swap(compacted) => {
+                journal.swap_compacted(&compacted).unwrap();
+            }
+            CompactStep::Done(_) => break,
+        }
+    }
+    let verified = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    assert!(verified.segments.iter().any(|segment| segment.compacted));
+    assert_eq!(survey_storage(&storage, &mut |_, _| {}).unwrap(), verified);
 }

@@ -172,3 +172,80 @@ fn payload(value: &Json) -> Result<Vec<u8>, String> {
         other => Ok(other.to_string().into_bytes()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_shared::envelope::Gap;
+    use headwater_shared::envelope::{GapCause, GapUnit, Output, Tick};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn publish(packet_id: Option<u16>) -> Envelope<'static> {
+        Envelope::Publish(Publish {
+            topic: "notes/x",
+            client: "c",
+            arrival_ms: 7,
+            qos: 2,
+            retain: true,
+            packet_id,
+            properties: &[1, 2],
+            rejected: None,
+            payload: b"\xFF text",
+        })
+    }
+
+    fn raw(envelope: &Envelope<'_>) -> String {
+        BASE64.encode(encode(envelope))
+    }
+
+    #[test]
+    fn raw_bytes_stay_as_they_are() {
+        let gap = Envelope::Gap(Gap {
+            cause: GapCause::Damage,
+            source: "n",
+            unit: GapUnit::Offsets,
+            first: 1,
+            last: 2,
+            count: None,
+            boot_epoch: 0,
+        });
+        let output =
+            Envelope::Output(Output { query: "q", sequence: 1, input_offset: 2, payload: b"{}" });
+        for envelope in [publish(None), gap, output] {
+            assert_eq!(exact(&raw(&envelope)), Ok((encode(&envelope), false)));
+        }
+    }
+
+    #[test]
+    fn the_packet_id_of_a_handshake_that_is_over_is_taken_out() {
+        assert_eq!(exact(&raw(&publish(Some(9)))), Ok((encode(&publish(None)), true)));
+    }
+
+    #[test]
+    fn the_gateways_own_notes_are_refused() {
+        let refused = exact(&raw(&Envelope::Tick(Tick { now_ms: 1 }))).expect_err("a tick");
+        assert!(refused.contains("the gateway itself"), "{refused}");
+    }
+
+    #[test]
+    fn a_value_becomes_the_payload_that_it_was_shown_for() {
+        assert_eq!(payload(&json!("plain text")), Ok(b"plain text".to_vec()));
+        assert_eq!(payload(&json!("quoted")), Ok(b"quoted".to_vec()));
+        assert_eq!(payload(&json!("12")), Ok(b"\"12\"".to_vec()), "text 12 is shown as a number");
+        assert_eq!(payload(&json!(12)), Ok(b"12".to_vec()));
+        assert_eq!(payload(&json!({ "base64": "/w==" })), Ok(vec![0xFF]));
+        assert_eq!(payload(&json!({ "a": [1] })), Ok(b"{\"a\":[1]}".to_vec()));
+        assert!(payload(&json!({ "base64": "%" })).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_the_reader_panic(raw in prop::collection::vec(any::<u8>(), 0..64)) {
+            let raw = BASE64.encode([&[1][..], &raw].concat());
+            if let Ok((value, _)) = exact(&raw) {
+                prop_assert!(Envelope::decode(&value).is_ok());
+            }
+        }
+    }
+}

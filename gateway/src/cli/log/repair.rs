@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use log_lite::{Damage, DirStorage, JournalError, Reader, Report, Storage};
+use log_lite::{Damage, JournalError, Reader, Report};
 
 use super::human;
 use super::place::{Log, Place};
 use super::progress::Bar;
 use super::verify;
-use super::walk::{self, with_source};
+use super::walk::{self, Sizes, with_source};
 use crate::cli::print_line;
 use crate::exit::{Code, Failure};
 
@@ -79,13 +79,10 @@ fn print_losses(log: &Log, report: &Report) -> Result<(), Failure> {
 fn losses(log: &Log, report: &Report) -> Result<(BTreeMap<u16, u64>, bool), Failure> {
     let reader = Reader::open_dir(&log.journal).map_err(walk::disk)?;
     let damaged = |base| report.damage.iter().any(|damage| damage.segment == base);
-    let storage = DirStorage::for_reading(&log.journal);
-    let listed = storage.list().map_err(|source| {
-        walk::disk(log_lite::ReadError::Io { action: "list", segment: None, source })
-    })?;
+    let sizes = Sizes::of(&log.journal)?;
     let (mut lost, mut known) = (BTreeMap::new(), true);
-    for entry in listed.into_iter().filter(|entry| damaged(entry.base)) {
-        let Some(info) = reader.segment_info(entry).map_err(walk::disk)? else {
+    for entry in sizes.segments().iter().filter(|entry| damaged(entry.base)) {
+        let Some(info) = reader.segment_info(*entry).map_err(walk::disk)? else {
             known = false;
             continue;
         };

@@ -191,7 +191,9 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn of(journal: &Path) -> Result<Self, Failure> {
-        let failed = |source| disk(ReadError::Io { action: "list", segment: None, source });
+        let failed = |problem| {
+            Failure::new(Code::Disk, format!("{} cannot be listed: {problem}", journal.display()))
+        };
         let mut segments = DirStorage::for_reading(journal).list().map_err(failed)?;
         segments.sort_by_key(|segment| segment.base);
         let mut total = 0;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hw_tests::random::Random;
+
 /// What happens to the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -24,7 +26,7 @@ const BROKER_APART_MS: u64 = 25_000;
 
 /// Three SIGKILLs of the gateway, two of the broker, two resets of a node, one cut link.
 pub(super) fn schedule(seed: u64) -> Vec<(Duration, Fault)> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut all = Vec::new();
     for (fault, count, apart_ms) in [
         (Fault::KillGateway, 3, APART_MS),
@@ -44,19 +46,6 @@ pub(super) fn schedule(seed: u64) -> Vec<(Duration, Fault)> {
     all.push((cut.expect("one was planned") + CUT, Fault::MendLink));
     all.sort_by_key(|(at, _)| *at);
     all
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
 }
 
 #[test]

@@ -1,0 +1,263 @@
+//! A gateway at work on a logged disk: what it wrote, what it promised, and what its journal was.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hw_tests::disk::{FileSystem, History, Image, LoggedDisk, Scratch};
+use hw_tests::gateway::GatewayProcess;
+use hw_tests::random::Random;
+
+use super::{CONFIG, JOURNAL, READY, STOPPED};
+use crate::publisher::{Publisher, Task};
+use crate::stored::Journal;
+use crate::wire::{PubAck, QoS, Received, Subscribe, Wire};
+
+/// Everything has to be acknowledged this long after the last message was sent.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// What a run of the gateway left.
+pub(super) struct Recording {
+    pub(super) scratch: Scratch,
+    pub(super) system: FileSystem,
+    pub(super) seed: u64,
+    pub(super) history: History,
+    /// The disk before the first operation.
+    pub(super) base: Image,
+    /// The gateway was ready for the first time.
+    pub(super) ready: u64,
+    /// It had ended. What comes after is the file system's own way to unmount.
+    pub(super) ended: u64,
+    /// Moments at which something rare happened: a start, a stop, a new segment, a checkpoint.
+    pub(super) marks: Vec<u64>,
+    /// The journal as if nothing had been deleted from it.
+    pub(super) journal: Journal,
+    pub(super) publishers: Vec<Publisher>,
+}
+
+impl Recording {
+    /// Lets a gateway work for this long. It is killed once and restarted once meanwhile.
+    pub(super) fn make(system: FileSystem, seed: u64, work: Duration) -> Self {
+        let scratch = Scratch::new().expect("room for a disk");
+        let image = scratch.path().join("image");
+        system.make(&image).expect("a file system");
+        let base = Image::read(&image).expect("the file system");
+        let history = History::create(&scratch.path().join("history")).expect("a history");
+        let at = scratch.room("fuse").expect("a directory");
+        let disk = LoggedDisk::mount(&image, history, &at).expect("a disk");
+        let room = scratch.room("recording").expect("a directory");
+        let config = room.join("headwater.toml");
+        fs::write(&config, CONFIG).expect("a configuration");
+        let mounted = system.mount(&disk.file(), &room.join("disk")).expect("a mounted disk");
+
+        let clock = disk.clock();
+        let stage = Stage::new(&config, &scratch.room("archive").expect("a directory"), &clock);
+        let (ready, publishers) = stage.play(&mut Random::new(seed), work);
+        let ended = clock();
+        let Stage { archive, marks, .. } = stage;
+        mounted.unmount().expect("nothing uses the disk");
+        drop(clock);
+        let history = disk.finish().expect("nothing uses the disk");
+        let journal = Journal::read(&archive).expect("a whole journal");
+        let marks = marks.into_inner().expect("no thread panicked");
+        let recording =
+            Self { scratch, system, seed, history, base, ready, ended, marks, journal, publishers };
+        recording.check();
+        fs::remove_file(image).expect("the image is no longer used");
+        recording
+    }
+
+    /// A moment at which to cut the power: any, or near one at which something rare happened.
+    pub(super) fn moment(&self, random: &mut Random) -> usize {
+        const NEAR: u64 = 120;
+        let end = self.ended;
+        let moment = if random.below(2) == 0 {
+            self.ready + random.below(end - self.ready)
+        } else {
+            let mark = self.marks[random.below(self.marks.len() as u64) as usize];
+            (mark + random.below(2 * NEAR)).saturating_sub(NEAR).clamp(self.ready, end)
+        };
+        moment as usize
+    }
+
+    /// Without a power cut everything is there: QoS 2 once, QoS 1 at least once.
+    fn check(&self) {
+        assert_eq!(self.journal.start, 0, "the archive begins with the first record");
+        for publisher in &self.publishers {
+            assert!(publisher.is_done(), "{} was not acknowledged to the end", publisher.client);
+            assert_eq!(publisher.sessions_lost, 0, "{} lost its session", publisher.client);
+            for number in 0..publisher.messages.len() {
+                let copies = self.journal.offsets(&publisher.client, number).len();
+                let good = copies == 1 || (copies > 1 && publisher.qos == QoS::AtLeastOnce);
+                assert!(good, "{} {number} is there {copies} times", publisher.client);
+            }
+        }
+    }
+}
+
+/// What the threads around a gateway share.
+struct Stage<'a> {
+    config: PathBuf,
+    archive: PathBuf,
+    clock: &'a (dyn Fn() -> u64 + Sync),
+    address: Mutex<Option<SocketAddr>>,
+    marks: Mutex<Vec<u64>>,
+    no_more: AtomicBool,
+    over: AtomicBool,
+}
+
+impl<'a> Stage<'a> {
+    fn new(config: &Path, archive: &Path, clock: &'a (dyn Fn() -> u64 + Sync)) -> Self {
+        Self {
+            config: config.to_path_buf(),
+            archive: archive.to_path_buf(),
+            clock,
+            address: Mutex::default(),
+            marks: Mutex::default(),
+            no_more: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// When the gateway was ready, and what was published.
+    fn play(&self, random: &mut Random, work: Duration) -> (u64, Vec<Publisher>) {
+        let mut gateway = self.start();
+        let ready = (self.clock)();
+        let end = Instant::now() + work;
+        let publishers = thread::scope(|scope| {
+            let cast: Vec<_> = cast()
+                .into_iter()
+                .map(|publisher| scope.spawn(move || self.publish(publisher, end)))
+                .collect();
+            scope.spawn(|| self.subscribe());
+            scope.spawn(|| self.keep_archive());
+            let third = work.as_millis() as u64 / 3;
+            thread::sleep(Duration::from_millis(third / 2 + random.below(third)));
+            gateway.kill();
+            gateway = self.start();
+            thread::sleep(Duration::from_millis(third / 2 + random.below(third)));
+            self.stop(&mut gateway);
+            gateway = self.start();
+            thread::sleep(end.saturating_duration_since(Instant::now()));
+            self.no_more.store(true, Ordering::SeqCst);
+            let done = cast.into_iter().map(|thread| thread.join().expect("it publishes"));
+            let done: Vec<_> = done.collect();
+            self.stop(&mut gateway);
+            self.over.store(true, Ordering::SeqCst);
+            done
+        });
+        (ready, publishers)
+    }
+
+    fn start(&self) -> GatewayProcess {
+        self.mark();
+        let mut gateway = GatewayProcess::launch(&self.config).expect("a gateway");
+        let doors = gateway.wait_doors(READY);
+        let doors = doors.unwrap_or_else(|error| panic!("{error}\n{}", gateway.log_tail()));
+        *self.address.lock().expect("no thread panicked") = Some(doors.mqtt);
+        self.mark();
+        gateway
+    }
+
+    fn stop(&self, gateway: &mut GatewayProcess) {
+        self.mark();
+        let status = gateway.terminate(STOPPED).expect("it can be told");
+        let well = status.is_some_and(|status| status.success());
+        assert!(well, "it ends well, not {status:?}:\n{}", gateway.log_tail());
+        self.mark();
+    }
+
+    fn mark(&self) {
+        self.marks.lock().expect("no thread panicked").push((self.clock)());
+    }
+
+    fn publish(&self, mut publisher: Publisher, end: Instant) -> Publisher {
+        publisher.run(&Task {
+            address: &|| *self.address.lock().expect("no thread panicked"),
+            clock: self.clock,
+            more: &|_| !self.no_more.load(Ordering::SeqCst),
+            until: end + SETTLED,
+        });
+        publisher
+    }
+
+    /// A subscriber with a lasting session, whose position the gateway has to save.
+    fn subscribe(&self) {
+        while !self.over.load(Ordering::SeqCst) {
+            let address = *self.address.lock().expect("no thread panicked");
+            // It comes back, whatever ended its connection.
+            address.map(|address| self.follow(address));
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn follow(&self, address: SocketAddr) -> std::io::Result<()> {
+        let (mut wire, present) = Wire::connect(address, "subscriber")?;
+        if !present {
+            let mut subscribe = Subscribe::new("alarms/#", QoS::AtLeastOnce);
+            subscribe.pkid = 1;
+            wire.send(&[Received::Subscribe(subscribe)])?;
+        }
+        while !self.over.load(Ordering::SeqCst) {
+            if let Some(Received::Publish(publish)) = wire.receive()?
+                && publish.pkid != 0
+            {
+                wire.send(&[Received::PubAck(PubAck::new(publish.pkid))])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies each segment when the next has begun, before retention deletes it, and the last at
+    /// the end. Watches the catalog for checkpoints.
+    fn keep_archive(&self) {
+        let dir = self.config.with_file_name(JOURNAL);
+        let catalog = dir.with_file_name("catalog.redb");
+        let (mut kept, mut saved) = (BTreeSet::new(), None);
+        loop {
+            let over = self.over.load(Ordering::SeqCst);
+            let segments = segments(&dir);
+            let sealed = if over { segments.len() } else { segments.len().saturating_sub(1) };
+            for name in &segments[..sealed] {
+                if kept.insert(name.clone()) {
+                    fs::copy(dir.join(name), self.archive.join(name)).expect("a copy");
+                    self.mark();
+                }
+            }
+            let changed = fs::metadata(&catalog).and_then(|meta| meta.modified()).ok();
+            if changed != saved {
+                saved = changed;
+                self.mark();
+            }
+            if over {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Names of the segments in a journal's directory, oldest first.
+pub(super) fn segments(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".log"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn cast() -> Vec<Publisher> {
+    vec![
+        Publisher::new("once-a", QoS::ExactlyOnce, "sensors/a/climate"),
+        Publisher::new("once-b", QoS::ExactlyOnce, "alarms/b"),
+        Publisher::new("least-c", QoS::AtLeastOnce, "sensors/c/climate"),
+        Publisher::new("least-d", QoS::AtLeastOnce, "sensors/d/climate"),
+    ]
+}
