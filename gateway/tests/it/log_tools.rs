@@ -349,6 +349,37 @@ fn import_says_what_it_cannot_take() {
 }
 
 #[test]
+fn rows_of_a_query_are_left_out_of_an_import_and_counted() {
+    const QUERY: &str = r#"
+[[query]]
+sql = """CREATE STREAM climate_1m AS SELECT device, window_start, count(*) AS n FROM climate
+         GROUP BY device, tumble(INTERVAL '1' SECOND)"""
+"#;
+    let filled = Filled::empty();
+    let content = std::fs::read_to_string(&filled.config).expect("it was written");
+    std::fs::write(&filled.config, format!("{content}{QUERY}")).expect("room");
+    let gateway = Gateway::start(&filled.config);
+    let readings: Vec<String> =
+        (0..9).map(|n| format!("{{\"ts\":{}}}", NOON_MS + n * 2000)).collect();
+    let messages: Vec<_> = readings.iter().map(|r| ("sensors/a/climate", &r[..])).collect();
+    publish(gateway.mqtt.port(), &messages);
+    let rows = || lines(&filled.log(&["export", "--stream", "climate_1m"])).len();
+    let started = std::time::Instant::now();
+    while rows() < 7 {
+        assert!(started.elapsed().as_secs() < 30, "the windows are written");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    filled.stop(gateway);
+    let (file, rows) = (filled.file("all.ndjson"), rows());
+    filled.log(&["export", "--out", &file]);
+    let said = lines(&filled.log(&["import", &file]));
+    let left_out = said.iter().find(|line| line["left_out"].is_u64()).expect("they are counted");
+    assert_eq!((&left_out["stream"], &left_out["left_out"]), (&"climate_1m".into(), &rows.into()));
+    let (code, _, stderr) = filled.try_log(&["import", &file, "--into", "climate_1m"]);
+    assert!(code == 2 && stderr.contains("a query writes"), "{code} {stderr}");
+}
+
+#[test]
 fn an_import_beside_a_running_gateway_is_refused_with_75() {
     let filled = Filled::new();
     let file = filled.file("all.ndjson");
@@ -434,4 +465,49 @@ fn repair_says_what_is_lost_does_nothing_unasked_and_keeps_what_was_damaged() {
     let shown = lines(&filled.log(&["export", "--stream", "notes"]));
     assert_eq!(shown.len(), 299);
     filled.stop(Gateway::start(&filled.config));
+}
+
+#[test]
+fn verify_beside_a_busy_writer_and_its_retention_raises_no_alarm() {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = log_lite::JournalOptions {
+        segment_size: 64 << 10,
+        max_size: Some(256 << 10),
+        ..log_lite::JournalOptions::default()
+    };
+    let (mut log, _) =
+        log_lite::Journal::open_dir(&dir.path().join("journal"), options).expect("a log");
+    let mut write = move |number: i64| {
+        // Commits of several batches, some of them larger than a page.
+        for partition in 0..8 {
+            let value = vec![partition as u8; 100 << (number % 5)];
+            log.append(partition, number, b"key", &value).expect("room");
+        }
+        log.commit().expect("room on disk");
+        log.enforce_retention(number).expect("it deletes");
+        log.start()
+    };
+    let mut number = 0;
+    while write(number) == 0 {
+        number += 1;
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                number += 1;
+                write(number);
+            }
+        });
+        for _ in 0..10 {
+            let data = dir.path().to_str().expect("UTF-8");
+            let output = headwater(&["log", "verify", "--data", data]);
+            let said = text(&output.stdout);
+            done.store(output.status.code() != Some(0), Relaxed);
+            assert!(!done.load(Relaxed) && said.contains("0 damaged"), "{said}");
+        }
+        done.store(true, Relaxed);
+    });
 }

@@ -11,7 +11,7 @@ use super::human;
 use super::lines::Lines;
 use super::place::{Log, Place};
 use super::progress::Bar;
-use super::record::{Imported, Importer};
+use super::record::{Imported, Importer, Read, takes_messages};
 use super::walk::with_source;
 use crate::app::CATALOG_FILE;
 use crate::catalog::Catalog;
@@ -61,6 +61,8 @@ struct Import {
     committed: u64,
     /// Records whose packet id was taken out.
     cleared: u64,
+    /// Records of streams that take no messages.
+    left_out: BTreeMap<String, u64>,
 }
 
 pub(super) fn import(args: &Args) -> Result<(), Failure> {
@@ -68,8 +70,11 @@ pub(super) fn import(args: &Args) -> Result<(), Failure> {
     let mut lines = Lines::open(&args.from)?;
     let journal = if args.check { None } else { Some(open(args, &data)?) };
     let log = Log::open(&data)?;
-    if let Some(into) = &args.into {
-        log.stream(into)?;
+    if let Some(into) = &args.into
+        && !takes_messages(log.stream(into)?)
+    {
+        let fault = format!("--into {into}: a query writes this stream, or it is not configured");
+        return Err(Failure::new(Code::Usage, fault));
     }
     let importer = Importer {
         streams: &log.streams,
@@ -83,6 +88,7 @@ pub(super) fn import(args: &Args) -> Result<(), Failure> {
         lines: 0,
         committed: 0,
         cleared: 0,
+        left_out: BTreeMap::new(),
     };
     let result = import.run(&mut lines, &importer, args.skip);
     import.report(&log);
@@ -128,10 +134,10 @@ impl Import {
                 Err(problem) => break Err(problem),
             };
             if self.lines >= skip {
-                let record = importer
+                let read = importer
                     .read(&line.text)
                     .map_err(|why| Failure::new(Code::No, format!("{}: {why}", line.place)));
-                if let Err(problem) = record.and_then(|record| self.take(&record, &line.place)) {
+                if let Err(problem) = read.and_then(|read| self.take(read, &line.place)) {
                     break Err(problem);
                 }
             }
@@ -148,7 +154,17 @@ impl Import {
         taken
     }
 
-    fn take(&mut self, record: &Imported, place: &str) -> Result<(), Failure> {
+    fn take(&mut self, read: Read, place: &str) -> Result<(), Failure> {
+        match read {
+            Read::Record(record) => self.append(&record, place),
+            Read::LeftOut(stream) => {
+                *self.left_out.entry(stream).or_default() += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn append(&mut self, record: &Imported, place: &str) -> Result<(), Failure> {
         let (number, old) = (record.number, record.offset);
         match &mut self.log {
             None => self.partitions.entry(number).or_default().count(old, None),
@@ -193,6 +209,9 @@ impl Import {
             for (number, stored) in &self.partitions {
                 print_line(&stored.json(log, *number).to_string());
             }
+            for (stream, records) in &self.left_out {
+                print_line(&json!({ "stream": stream, "left_out": records }).to_string());
+            }
             return;
         }
         let header = ["stream", "records", "offsets there", "offsets here"];
@@ -217,6 +236,10 @@ impl Import {
             }
             None => format!("{records} can be stored; nothing was"),
         });
+        for (stream, records) in &self.left_out {
+            let records = human::count(*records, "record");
+            print_line(&format!("{records} of {stream} left out: a query writes that stream"));
+        }
         if self.cleared > 0 {
             let cleared = human::count(self.cleared, "record");
             print_line(&format!(

@@ -37,6 +37,15 @@ pub(super) struct Imported {
     pub(super) cleared: bool,
 }
 
+/// What a line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Record(Imported),
+    /// A record of this stream, whose rows a query writes: they are numbered and would pass for
+    /// its own. The query makes them again from what it reads.
+    LeftOut(String),
+}
+
 /// Reads lines for one data directory.
 pub(super) struct Importer<'a> {
     pub(super) streams: &'a Streams,
@@ -51,42 +60,42 @@ impl Importer<'_> {
     ///
     /// # Errors
     /// A text that says what is wrong and what to do.
-    pub(super) fn read(&self, text: &str) -> Result<Imported, String> {
+    pub(super) fn read(&self, text: &str) -> Result<Read, String> {
         let line: Line =
             serde_json::from_str(text).map_err(|problem| format!("not a record: {problem}"))?;
-        let (stream, number) = self.place(&line)?;
+        let stream = self.stream(&line)?;
+        if !takes_messages(stream) {
+            return Ok(Read::LeftOut(stream.name.clone()));
+        }
+        let number = self.partition(&line, stream)?;
         let (value, cleared) = match &line.raw {
             Some(raw) => exact(raw)?,
             None => (self.build(&line, stream)?, false),
         };
         let Line { offset, time: time_ms, key, .. } = line;
-        Ok(Imported { number, offset, time_ms, key, value, cleared })
+        Ok(Read::Record(Imported { number, offset, time_ms, key, value, cleared }))
     }
 
-    fn place(&self, line: &Line) -> Result<(&Stream, u16), String> {
+    fn stream(&self, line: &Line) -> Result<&Stream, String> {
         let name = self.into.or(line.stream.as_deref()).ok_or(
             "it does not say which stream it is of: export without --plain, or give --into STREAM",
         )?;
-        let stream = self.streams.get(name).ok_or_else(|| {
+        self.streams.get(name).ok_or_else(|| {
             format!("there is no stream {name:?} here: configure it and start the gateway once")
-        })?;
-        if !takes_messages(stream) {
-            return Err(format!(
-                "stream {name:?} is written by a query, or no longer configured; its rows are \
-                 numbered and would pass for the query's own: give --into STREAM of another"
-            ));
-        }
+        })
+    }
+
+    fn partition(&self, line: &Line, stream: &Stream) -> Result<u16, String> {
         let Some(partition) = line.partition.filter(|_| self.into.is_none()) else {
-            return Ok((stream, stream.partition_of(&line.key)));
+            return Ok(stream.partition_of(&line.key));
         };
-        let count = stream.partitions.len();
-        match stream.partitions.get(usize::from(partition)) {
-            Some(number) => Ok((stream, *number)),
-            None => Err(format!(
+        let (name, count) = (&stream.name, stream.partitions.len());
+        stream.partitions.get(usize::from(partition)).copied().ok_or_else(|| {
+            format!(
                 "stream {name:?} has {count} partitions here, and this is of partition \
                  {partition}: configure more, or give --into {name} to place records by key"
-            )),
-        }
+            )
+        })
     }
 
     fn build(&self, line: &Line, stream: &Stream) -> Result<Vec<u8>, String> {
@@ -124,8 +133,8 @@ impl Importer<'_> {
     }
 }
 
-/// Streams that messages come into; others are a query's.
-fn takes_messages(stream: &Stream) -> bool {
+/// Streams that messages come into; others are a query's, or no longer configured.
+pub(super) fn takes_messages(stream: &Stream) -> bool {
     stream.config.is_some() || stream.name == MQTT_STREAM || is_rejected(stream)
 }
 
