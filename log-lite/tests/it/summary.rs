@@ -69,7 +69,7 @@ fn offsets_of(storage: &SimStorage, only: &[u16], limit: u64) -> Vec<u64> {
 fn what_a_sealed_segment_holds_is_known_without_reading_it() {
     let (storage, journal) = sample();
     let reader = Reader::open(storage.clone()).unwrap();
-    let report = log_lite::verify_storage(&storage, &mut |_, _| {}).unwrap();
+    let report = verify_storage(&storage, &mut |_, _| {}).unwrap();
     let sealed = journal.segments().len() - 1;
     let (infos, read) = bytes_read(&storage, || {
         let segments = journal.segments().take(sealed);
