@@ -12,7 +12,7 @@ pub const SECTOR: usize = 512;
 const CHUNK: usize = 64 << 10;
 /// What is all zeros of this size stays a hole in a file.
 const PAGE: usize = 4 << 10;
-const ZEROS: [u8; CHUNK] = [0; CHUNK];
+static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Bytes of a disk.
 #[derive(Clone, Debug, Default)]

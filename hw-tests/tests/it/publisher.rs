@@ -190,7 +190,7 @@ impl Publisher {
         publish.pkid = id;
         publish.dup = dup;
         // Each tenth is retained, so that the table of retained messages changes all the time.
-        publish.retain = number % 10 == 0;
+        publish.retain = number.is_multiple_of(10);
         Received::Publish(publish)
     }
 
