@@ -261,6 +261,7 @@ fn go_on(publishers: &mut [Publisher], doors: Doors) {
                     address: &|| Some(doors.mqtt),
                     clock: &|| u64::MAX,
                     more: &|count| count < enough,
+                    due: &|_| true,
                     until: Instant::now() + READY,
                 });
             });
