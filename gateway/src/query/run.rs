@@ -91,6 +91,8 @@ struct Following {
     started: Instant,
     saved: Instant,
     saved_position: u64,
+    /// The last save failed, so the next one has time.
+    save_failed: bool,
     state_bytes: usize,
     ticked: Instant,
     /// The tick that was written and not read yet.
@@ -202,7 +204,8 @@ impl QueryRunner {
             if let Err(end) = self.tick(&mut following) {
                 return end;
             }
-            let outgrown = self.journal.outgrows(following.saved_position);
+            let outgrown =
+                !following.save_failed && self.journal.outgrows(following.saved_position);
             if outgrown || following.saved.elapsed() >= save_every(following.state_bytes) {
                 self.settle(&mut following).await;
             }
@@ -369,6 +372,7 @@ impl QueryRunner {
             catalog.save_checkpoints(&[(name.as_str(), &checkpoint)])
         })
         .await;
+        following.save_failed = !matches!(saved, Ok(Ok(())));
         match saved {
             Ok(Ok(())) => {
                 following.saved_position = position;
