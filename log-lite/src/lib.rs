@@ -70,4 +70,4 @@ pub use stats::{CommitStats, Counters};
 #[cfg(feature = "std")]
 pub use storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
 #[cfg(feature = "std")]
-pub use verify::{Report, SegmentInfo, verify, verify_storage};
+pub use verify::{Report, SegmentInfo, survey, survey_storage, verify, verify_storage};

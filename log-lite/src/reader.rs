@@ -75,6 +75,18 @@ enum Look {
     Skipped,
 }
 
+impl Look {
+    /// The first offset of what was found.
+    fn first(&self) -> Option<u64> {
+        match self {
+            Self::Found(found) => Some(found.header.offset),
+            Self::Damaged(damage) => Some(damage.first),
+            Self::Lost(lost) => Some(lost.first),
+            Self::Done(_) | Self::Skipped => None,
+        }
+    }
+}
+
 impl Reader<DirStorage> {
     /// A reader of the log in `dir`, at its start. Takes no lock and writes nothing.
     ///
@@ -207,6 +219,11 @@ impl<S: Storage> Reader<S> {
                 Look::Done(_) => self.behind_segment(limit)?,
                 look => look,
             };
+            if look.first().is_some_and(|first| first >= limit) {
+                // What lies before it was left out. It is met again once the limit allows it.
+                (self.open, self.position) = (None, limit);
+                return Ok(None);
+            }
             match look {
                 Look::Found(found) => break found,
                 Look::Skipped => {}

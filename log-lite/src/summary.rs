@@ -295,11 +295,11 @@ impl Builder {
     ) {
         let summary = &mut self.summary;
         (summary.last_at, summary.last_crc, summary.used) = (at, header.body_crc, next);
-        summary.batches += 1;
         summary.end = summary.end.max(header.end());
         if records == 0 {
             return;
         }
+        summary.batches += 1;
         summary.records += records;
         summary.payload += payload;
         summary.times_ms = widest(summary.times_ms, times_ms);

@@ -223,6 +223,7 @@ impl Walk {
         let at = self.pos;
         let mut pos = at;
         let mut why = None;
+        let mut looked_again = false;
         loop {
             let failed = match self.step(file, pos, wanted)? {
                 Step::Good(found) if found.header.end() <= self.expected => {
@@ -234,6 +235,13 @@ impl Walk {
                     self.pos = found.next;
                     self.expected = found.header.end();
                     return Ok(Met::Batch(found));
+                }
+                Step::Good(_) if !looked_again && pos > at => {
+                    // A running writer may have filled the place since it was read.
+                    looked_again = true;
+                    self.refresh();
+                    (pos, why) = (at, None);
+                    continue;
                 }
                 Step::Good(found) if found.header.offset > self.expected => {
                     return Ok(Met::Hole(self.hole(at, why.unwrap_or(Why::Missing), &found)));
@@ -358,5 +366,87 @@ impl Window {
     /// What is in memory from `at` on.
     fn ahead(&self, at: u64) -> &[u8] {
         &self.buf[(at - self.start) as usize..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::segment;
+
+    /// A file of which the first read sees only what was there before the second batch, though
+    /// later reads see all.
+    struct Growing {
+        bytes: Vec<u8>,
+        first_batch_ends: usize,
+        first_read_ends: usize,
+        reads: Cell<u32>,
+    }
+
+    impl SegmentFile for Growing {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn read_at(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+            let first = self.reads.replace(self.reads.get() + 1) == 0;
+            let mut bytes = self.bytes.clone();
+            if first {
+                bytes[self.first_batch_ends..].fill(0);
+                bytes.truncate(self.first_read_ends);
+            }
+            let from = (at as usize).min(bytes.len());
+            let len = buf.len().min(bytes.len() - from);
+            buf[..len].copy_from_slice(&bytes[from..from + len]);
+            Ok(len)
+        }
+
+        fn write_at(&self, _at: u64, _bytes: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_writer_stores_while_it_is_looked_at_is_no_hole() {
+        let chunk = segment::header(0, 0);
+        let mut bytes = Vec::new();
+        segment::put_head(&chunk, &mut bytes);
+        let mut ends = Vec::new();
+        for offset in 0..3 {
+            let mut body = Vec::new();
+            record::put(&mut body, 0, b"", &[7; 40]);
+            let header = BatchHeader {
+                kind: BatchKind::Records,
+                starts_commit: true,
+                partition: 0,
+                body_len: body.len() as u32,
+                count: 1,
+                offset,
+                time_ms: 0,
+                body_crc: crc32c(&body),
+            };
+            let mut out = [0; MAX_BATCH_HEADER];
+            let len = header.encode(&chunk, &mut out);
+            bytes.extend_from_slice(&out[..len]);
+            bytes.extend_from_slice(&body);
+            ends.push(bytes.len());
+        }
+        let file = Growing {
+            bytes,
+            first_batch_ends: ends[0],
+            first_read_ends: ends[1],
+            reads: Cell::new(0),
+        };
+        let mut walk = Walk::new(&chunk.into());
+        for offset in 0..3 {
+            let met = walk.next(&file, &|_| true, true).expect("it can be read");
+            assert!(matches!(met, Met::Batch(found) if found.header.offset == offset), "{met:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod cold;
 mod compact;
+mod compact_live;
 mod crash;
 mod damage;
 mod faults;

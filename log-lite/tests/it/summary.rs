@@ -1,6 +1,9 @@
 //! Summaries of sealed segments: what they spare a reader, and that they are never believed wrongly.
 
-use log_lite::{Journal, JournalOptions, ReadError, Reader};
+use log_lite::{
+    CompactOptions, CompactStep, Journal, JournalOptions, ReadError, Reader, survey_storage,
+    verify_storage,
+};
 
 use crate::sim::{NOW, SimStorage};
 
@@ -190,6 +193,69 @@ fn damage_in_a_segment_with_a_summary_is_named_or_costs_the_reader_nothing() {
     }
 }
 
+/// A few small segments with their summaries, and what a reader of one partition makes of them.
+fn small() -> (SimStorage, u64) {
+    let storage = SimStorage::default();
+    let options = JournalOptions { segment_size: 512, zero_fill_step: 128, ..options() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for n in 0..54u64 {
+        journal.append((n / 9 % 3) as u16, n as i64, b"k", &[n as u8; 20]).unwrap();
+        if n % 3 == 2 {
+            journal.commit().unwrap();
+        }
+    }
+    assert!(storage.summaries().len() > 1);
+    (storage, 54)
+}
+
+#[test]
+fn any_flipped_bit_beside_or_in_a_summary_leaves_no_loss_unnamed() {
+    let (storage, end) = small();
+    let (image, summaries) = (storage.image(), storage.summaries());
+    for (base, bytes) in &image {
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = image.clone();
+            bad.get_mut(base).unwrap()[bit / 8] ^= 1 << (bit % 8);
+            let storage = SimStorage::from_image(&bad);
+            for (base, summary) in &summaries {
+                storage.set_summary(*base, Some(summary));
+            }
+            check_partition(storage, end, &format!("segment {base}, bit {bit}"));
+        }
+    }
+    for (base, summary) in &summaries {
+        for bit in 0..summary.len() * 8 {
+            let mut bad = summary.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let storage = SimStorage::from_image(&image);
+            storage.set_summary(*base, Some(&bad));
+            check_partition(storage, end, &format!("summary {base}, bit {bit}"));
+        }
+    }
+}
+
+/// Every record of partition 1 is read, and right, or in a range that is called damaged.
+fn check_partition(storage: SimStorage, end: u64, what: &str) {
+    let mut reader = Reader::open(storage).unwrap();
+    reader.only(Some(&[1]));
+    let (mut there, mut named) = (Vec::new(), Vec::new());
+    loop {
+        match reader.next(end) {
+            Ok(Some(batch)) => there.extend(batch.records().map(|record| {
+                assert_eq!(record.value, [record.offset as u8; 20], "{what}");
+                record.offset
+            })),
+            Err(ReadError::Damaged { first, end, .. }) => named.extend(first..end),
+            Ok(None) => break,
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+    for offset in (0..end).filter(|offset| offset / 9 % 3 == 1) {
+        let (read, lost) = (there.contains(&offset), named.contains(&offset));
+        assert!(read != lost, "{what}: offset {offset} is read {read}, named {lost}");
+    }
+}
+
 #[test]
 fn retention_counts_what_it_drops_from_the_summary() {
     let storage = SimStorage::default();
@@ -211,4 +277,46 @@ fn opening_reads_the_newest_segment_and_no_other() {
     let (opened, read) = bytes_read(&storage, || Journal::open(storage.clone(), options()));
     assert_eq!(opened.unwrap().1.records(), RECORDS);
     assert!(read <= 4 * newest, "{read} bytes, of which the newest segment has {newest}");
+}
+
+#[test]
+fn a_survey_says_what_verify_says_and_reads_little() {
+    let (storage, journal) = sample();
+    let total = journal.size();
+    let verified = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    let (surveyed, read) =
+        bytes_read(&storage, || survey_storage(&storage, &mut |_, _| {}).unwrap());
+    assert_eq!(surveyed, verified);
+    assert_eq!(surveyed.records(), RECORDS);
+    assert!(read <= 2 * u64::from(options().segment_size), "{read} of {total} bytes");
+    let (first, _) = storage.summaries().pop_first().unwrap();
+    storage.set_summary(first, Some(b"no summary"));
+    assert_eq!(survey_storage(&storage, &mut |_, _| {}).unwrap(), verified);
+}
+
+#[test]
+fn a_survey_of_compacted_segments_says_what_verify_says() {
+    let storage = SimStorage::default();
+    let options = JournalOptions { segment_size: 4096, ..options() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for n in 0..1_000u64 {
+        journal.append((n % 3) as u16, n as i64, &[n as u8 % 50], &[n as u8; 40]).unwrap();
+        if n % 10 == 9 {
+            journal.commit().unwrap();
+        }
+    }
+    let mut compactor = journal.compactor(CompactOptions::default());
+    assert!(compactor.start(&journal.segments().collect::<Vec<_>>(), NOW).unwrap());
+    loop {
+        match compactor.step().unwrap() {
+            CompactStep::Working => {}
+            CompactStep::Swap(compacted) => {
+                journal.swap_compacted(&compacted).unwrap();
+            }
+            CompactStep::Done(_) => break,
+        }
+    }
+    let verified = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    assert!(verified.segments.iter().any(|segment| segment.compacted));
+    assert_eq!(survey_storage(&storage, &mut |_, _| {}).unwrap(), verified);
 }
