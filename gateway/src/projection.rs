@@ -60,6 +60,8 @@ pub struct Follower {
     applied: watch::Sender<u64>,
     saved: Instant,
     saved_position: u64,
+    /// The last save failed, so the next one has time.
+    failed: bool,
 }
 
 impl Follower {
@@ -100,6 +102,7 @@ impl Follower {
             applied: watch::Sender::new(from),
             saved: Instant::now(),
             saved_position: from,
+            failed: false,
         };
         while follower.step() {}
         info!(from, to = follower.reader.position(), "state restored from the journal");
@@ -125,7 +128,7 @@ impl Follower {
                 () = sleep_until(self.saved + every), if unsaved => {}
             }
             while self.step() {
-                if self.journal.outgrows(self.saved_position) {
+                if !self.failed && self.journal.outgrows(self.saved_position) {
                     self = self.save().await;
                 }
                 tokio::task::yield_now().await;
@@ -182,6 +185,7 @@ impl Follower {
             catalog.save_checkpoints(&entries)
         })
         .await;
+        self.failed = !matches!(saved, Ok(Ok(())));
         match saved {
             Ok(Ok(())) => {
                 self.saved_position = position;

@@ -93,6 +93,8 @@ struct Following {
     started: Instant,
     saved: Instant,
     saved_position: u64,
+    /// The last save failed, so the next one has time.
+    save_failed: bool,
     state_bytes: usize,
     ticked: Instant,
     /// The tick that was written and not read yet.
@@ -210,7 +212,9 @@ impl QueryRunner {
             }
             let is_blocked = blocked.borrow_and_update().is_some();
             let save_at = following.saved + save_every(following.state_bytes, is_blocked);
-            if Instant::now() >= save_at || self.journal.outgrows(following.saved_position) {
+            let outgrown =
+                !following.save_failed && self.journal.outgrows(following.saved_position);
+            if outgrown || Instant::now() >= save_at {
                 self.settle(&mut following).await;
             }
             if !caught_up {
@@ -376,6 +380,7 @@ impl QueryRunner {
             catalog.save_checkpoints(&[(name.as_str(), &checkpoint)])
         })
         .await;
+        following.save_failed = !matches!(saved, Ok(Ok(())));
         match saved {
             Ok(Ok(())) => {
                 following.saved_position = position;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::image::{Image, SECTOR};
+use super::image::Image;
 use crate::random::Random;
 
 /// Operations that are remembered at most.
@@ -32,6 +32,15 @@ pub struct History {
     operations: Vec<Operation>,
     contents: File,
     stored: u64,
+}
+
+/// What becomes of the sectors that no flush covers: which are there after a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tear {
+    /// What the disk writes whole or not at all.
+    pub sector_bytes: u64,
+    /// Which of them stay.
+    pub keep: Keep,
 }
 
 /// Which of the sectors that no flush covers are there after a cut.
@@ -145,7 +154,7 @@ impl History {
         &self,
         safe: &Image,
         moment: usize,
-        keep: Keep,
+        tear: Tear,
         random: &mut Random,
         path: &Path,
     ) -> io::Result<Left> {
@@ -156,15 +165,15 @@ impl History {
         let mut kept = Vec::new();
         let mut left = Left::default();
         for (at, bytes) in &writes {
-            for (number, sector) in bytes.chunks(SECTOR).enumerate() {
-                let stays = match keep {
+            for (at, sector) in sectors(*at, bytes, tear.sector_bytes) {
+                let stays = match tear.keep {
                     Keep::None => false,
                     Keep::All => true,
                     Keep::Some(chance) => random.below(256) < u64::from(chance),
                 };
                 if stays {
                     left.kept += 1;
-                    kept.push((at + (number * SECTOR) as u64, sector));
+                    kept.push((at, sector));
                 } else {
                     left.lost += 1;
                 }
@@ -180,6 +189,21 @@ impl History {
         self.contents.read_exact_at(&mut bytes, stored)?;
         Ok(Some((at, bytes)))
     }
+}
+
+/// A write in parts that are each in one sector of the disk.
+fn sectors(at: u64, bytes: &[u8], sector_bytes: u64) -> Vec<(u64, &[u8])> {
+    let mut parts = Vec::new();
+    let (mut at, mut rest) = (at, bytes);
+    while !rest.is_empty() {
+        let room = sector_bytes - at % sector_bytes;
+        let count = usize::try_from(room).map_or(rest.len(), |room| room.min(rest.len()));
+        let (part, behind) = rest.split_at(count);
+        parts.push((at, part));
+        at += count as u64;
+        rest = behind;
+    }
+    parts
 }
 
 /// What became of the sectors that no flush covered.
@@ -202,7 +226,8 @@ mod tests {
         history.replay(&mut safe, 0, history.safe(moment)).expect("replayed");
         let path = dir.path().join("left");
         let mut random = Random::new(1);
-        let left = history.survivor(&safe, moment, keep, &mut random, &path).expect("made");
+        let tear = Tear { sector_bytes: 512, keep };
+        let left = history.survivor(&safe, moment, tear, &mut random, &path).expect("made");
         (std::fs::read(path).expect("there"), left)
     }
 
@@ -233,8 +258,15 @@ mod tests {
 
         let (bytes, left) = bytes_after(&history, 4, Keep::Some(128));
         assert!(left.kept > 0 && left.lost > 0, "{left:?}");
-        for sector in bytes.chunks(SECTOR) {
+        for sector in bytes.chunks(512) {
             assert!(sector.iter().all(|byte| *byte == sector[0]), "a sector is whole");
         }
+    }
+
+    #[test]
+    fn a_write_is_torn_where_the_sectors_of_the_disk_end() {
+        let parts = sectors(3584, &[0; 5120], 4096);
+        let ranges: Vec<_> = parts.iter().map(|(at, part)| (*at, part.len())).collect();
+        assert_eq!(ranges, [(3584, 512), (4096, 4096), (8192, 512)]);
     }
 }

@@ -6,9 +6,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What a disk writes whole or not at all, in bytes.
-pub const SECTOR: usize = 512;
-
 const CHUNK: usize = 64 << 10;
 /// What is all zeros of this size stays a hole in a file.
 const PAGE: usize = 4 << 10;

@@ -3,7 +3,7 @@
 //! [`LoggedDisk`] is a FUSE file system with one file, the disk. A loop device on it carries a real
 //! file system. A disk promises one thing: what was written before a flush is there after it. So for
 //! a cut at any moment, the disk that is left is every write before the last flush, and any of the
-//! 512-byte sectors that were written after it ([`History::survivor`]).
+//! sectors that were written after it ([`History::survivor`]).
 
 mod fuse;
 mod history;
@@ -11,6 +11,6 @@ mod image;
 mod mount;
 
 pub use fuse::LoggedDisk;
-pub use history::{History, Keep, Left};
-pub use image::{Image, SECTOR};
+pub use history::{History, Keep, Left, Tear};
+pub use image::Image;
 pub use mount::{FileSystem, Mounted, Scratch, may_mount, mount_small};

@@ -110,6 +110,18 @@ impl FileSystem {
         }
     }
 
+    /// What a disk has to write whole or not at all for this file system to mend itself, in bytes.
+    ///
+    /// ext4 writes whole blocks of its journal again, whatever they were. XFS leaves out those whose
+    /// header is newer, so it never mends a block of metadata of which only the first part came to
+    /// the disk; disks have had sectors of a block's size for years.
+    pub fn sector_bytes(self) -> u64 {
+        match self {
+            Self::Ext4 => 512,
+            Self::Xfs => 4096,
+        }
+    }
+
     /// Makes a file with an empty file system in it. XFS takes no less than 300 MiB; what is never
     /// written takes no room.
     ///

@@ -111,6 +111,7 @@ fn a_disk_that_fills_stops_acknowledgements_and_nothing_else() {
                         address: &|| Some(doors.mqtt),
                         clock: &|| 0,
                         more: &|_| !no_more.load(Ordering::SeqCst),
+                        due: &|_| true,
                         until: Instant::now() + 3 * WITHIN,
                     });
                     publisher

@@ -71,6 +71,7 @@ impl Stage {
             address: &|| *self.address.lock().expect("no thread panicked"),
             clock: &|| self.ticks.fetch_add(1, Ordering::SeqCst),
             more: &|_| !self.no_more.load(Ordering::SeqCst),
+            due: &|_| true,
             until,
         });
         publisher

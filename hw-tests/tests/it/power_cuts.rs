@@ -41,6 +41,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a run")]
 fn cut_power_of(system: FileSystem) {
     let seed = number("HEADWATER_SEED").unwrap_or(20_261_121);
     let cuts = number("HEADWATER_CUTS").unwrap_or(CUTS as u64).div_ceil(2) as usize;
@@ -128,6 +129,7 @@ fn fail(recording: &Recording, cut: &Cut, cutter: &Cutter<'_>, what: &str) -> ! 
     );
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a run")]
 fn report(name: &str, seed: u64, took: Duration, all: &[Survived]) {
     let sum = |of: fn(&Survived) -> u64| all.iter().map(of).sum::<u64>();
     let slowest = all.iter().map(|one| one.ready).max().unwrap_or_default();

@@ -41,8 +41,10 @@ pub(crate) struct Task<'a> {
     /// Where the gateway is at the moment.
     pub(crate) address: &'a (dyn Fn() -> Option<SocketAddr> + Sync),
     pub(crate) clock: &'a (dyn Fn() -> u64 + Sync),
-    /// Whether another message may be sent, when there are so many.
+    /// Whether another message is to be sent, when there are so many.
     pub(crate) more: &'a (dyn Fn(usize) -> bool + Sync),
+    /// Whether now.
+    pub(crate) due: &'a (dyn Fn(usize) -> bool + Sync),
     /// Gives up then.
     pub(crate) until: Instant,
 }
@@ -130,10 +132,12 @@ impl Publisher {
         wire.send(&again)?;
         while Instant::now() < task.until {
             let mut fresh = Vec::new();
-            while self.in_flight.len() < WINDOW && (task.more)(self.messages.len()) {
+            let mut more = (task.more)(self.messages.len());
+            while more && self.in_flight.len() < WINDOW && (task.due)(self.messages.len()) {
                 fresh.push(self.next((task.clock)()));
+                more = (task.more)(self.messages.len());
             }
-            if fresh.is_empty() && self.is_done() {
+            if self.is_done() && !more {
                 return Ok(());
             }
             wire.send(&fresh)?;
@@ -190,7 +194,7 @@ impl Publisher {
         publish.pkid = id;
         publish.dup = dup;
         // Each tenth is retained, so that the table of retained messages changes all the time.
-        publish.retain = number % 10 == 0;
+        publish.retain = number.is_multiple_of(10);
         Received::Publish(publish)
     }
 

@@ -44,6 +44,7 @@ impl QueryRunner {
             started: Instant::now(),
             saved: Instant::now(),
             saved_position: scan,
+            save_failed: false,
             state_bytes: 0,
             ticked: Instant::now(),
             tick: None,

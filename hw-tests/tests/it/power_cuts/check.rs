@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hw_tests::disk::{History, Image, Keep, Left, LoggedDisk};
+use hw_tests::disk::{History, Image, Keep, Left, LoggedDisk, Tear};
 use hw_tests::gateway::{Doors, GatewayProcess};
 use hw_tests::random::Random;
 
@@ -109,7 +109,8 @@ impl<'a> Cutter<'a> {
     /// Makes the file `path` of the disk that the last cut left.
     pub(super) fn save(&self, cut: &Cut, path: &Path) -> std::io::Result<Left> {
         let mut random = Random::new(cut.seed);
-        self.history.survivor(&self.safe, cut.moment, cut.keep, &mut random, path)
+        let tear = Tear { sector_bytes: self.recording.system.sector_bytes(), keep: cut.keep };
+        self.history.survivor(&self.safe, cut.moment, tear, &mut random, path)
     }
 
     /// Lets a gateway start on the disk of the last cut and run for a moment.
@@ -261,6 +262,7 @@ fn go_on(publishers: &mut [Publisher], doors: Doors) {
                     address: &|| Some(doors.mqtt),
                     clock: &|| u64::MAX,
                     more: &|count| count < enough,
+                    due: &|_| true,
                     until: Instant::now() + READY,
                 });
             });

@@ -21,6 +21,9 @@ use crate::wire::{PubAck, QoS, Received, Subscribe, Wire};
 /// Everything has to be acknowledged this long after the last message was sent.
 const SETTLED: Duration = Duration::from_secs(30);
 
+/// Messages of each publisher in a millisecond at most, so that the history of the disk has room.
+const PER_MS: u128 = 1;
+
 /// What a run of the gateway left.
 pub(super) struct Recording {
     pub(super) scratch: Scratch,
@@ -136,6 +139,7 @@ impl<'a> Stage<'a> {
                 .collect();
             scope.spawn(|| self.subscribe());
             scope.spawn(|| self.keep_archive());
+            let _over = Over(self);
             let third = work.as_millis() as u64 / 3;
             thread::sleep(Duration::from_millis(third / 2 + random.below(third)));
             gateway.kill();
@@ -148,7 +152,6 @@ impl<'a> Stage<'a> {
             let done = cast.into_iter().map(|thread| thread.join().expect("it publishes"));
             let done: Vec<_> = done.collect();
             self.stop(&mut gateway);
-            self.over.store(true, Ordering::SeqCst);
             done
         });
         (ready, publishers)
@@ -177,10 +180,12 @@ impl<'a> Stage<'a> {
     }
 
     fn publish(&self, mut publisher: Publisher, end: Instant) -> Publisher {
+        let began = Instant::now();
         publisher.run(&Task {
             address: &|| *self.address.lock().expect("no thread panicked"),
             clock: self.clock,
             more: &|_| !self.no_more.load(Ordering::SeqCst),
+            due: &|count| (count as u128) < began.elapsed().as_millis() * PER_MS,
             until: end + SETTLED,
         });
         publisher
@@ -239,6 +244,16 @@ impl<'a> Stage<'a> {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// Ends the threads around a gateway, also where a panic ends what they wait for.
+struct Over<'a>(&'a Stage<'a>);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.no_more.store(true, Ordering::SeqCst);
+        self.0.over.store(true, Ordering::SeqCst);
     }
 }
 
