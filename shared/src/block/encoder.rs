@@ -66,6 +66,17 @@ impl<C: Cells> Open<C> {
         if self.writer.room_bits(buffer) >= self.row_bits_max {
             return self.write_row(buffer, time_ms, row);
         }
+        self.try_row(buffer, time_ms, row)
+    }
+
+    /// A row that may not fit.
+    #[inline(never)]
+    fn try_row<V: Write<C>>(
+        &mut self,
+        buffer: &mut [u8],
+        time_ms: u64,
+        row: &[V],
+    ) -> Result<(), BlockError> {
         let before = *self;
         let written = self.write_row(buffer, time_ms, row);
         if written.is_err() {
@@ -75,6 +86,7 @@ impl<C: Cells> Open<C> {
     }
 
     /// On an error the caller goes back to what was before.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn write_row<V: Write<C>>(
         &mut self,
         buffer: &mut [u8],

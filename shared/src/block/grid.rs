@@ -75,6 +75,22 @@ impl Grid {
         }
     }
 
+    #[cold]
+    fn write_offset(
+        &mut self,
+        writer: &mut BitWriter,
+        buffer: &mut [u8],
+        offset: i64,
+        is_first: bool,
+    ) -> Result<(), BlockError> {
+        self.number.write_mark(writer, buffer, is_first)?;
+        let moved = zigzag(offset.wrapping_sub(self.offset));
+        write_rice(writer, buffer, moved, self.offset_bits(), false)?;
+        self.settle(offset);
+        Ok(())
+    }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn encode(
         &mut self,
         writer: &mut BitWriter,
@@ -84,32 +100,36 @@ impl Grid {
     ) -> Result<(), BlockError> {
         let (point, offset) = self.split(value);
         if offset != self.offset {
-            self.number.write_mark(writer, buffer, is_first)?;
-            let moved = zigzag(offset.wrapping_sub(self.offset));
-            write_rice(writer, buffer, moved, self.offset_bits(), false)?;
-            self.settle(offset);
+            self.write_offset(writer, buffer, offset, is_first)?;
         }
         self.number.encode(writer, buffer, point, is_first, true)
     }
 
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn decode(
         &mut self,
         reader: &mut BitReader<'_>,
         is_first: bool,
     ) -> Result<i64, BlockError> {
-        let mut offset = self.offset;
-        let point = match self.number.decode(reader, is_first, Form::Marked)? {
-            Some(point) => point,
-            None => {
-                let moved = read_rice(reader, self.offset_bits(), Form::Plain)?;
-                let moved = unzigzag(moved.ok_or(BlockError::Malformed)?);
-                offset = offset.wrapping_add(moved);
-                self.settle(offset);
-                let point = self.number.decode(reader, is_first, Form::Marked)?;
-                point.ok_or(BlockError::Malformed)?
-            }
-        };
-        Ok(self.value(point).wrapping_add(offset))
+        match self.number.decode(reader, is_first, Form::Marked)? {
+            Some(point) => Ok(self.value(point).wrapping_add(self.offset)),
+            None => self.read_off_grid(reader, is_first),
+        }
+    }
+
+    /// Reads the value after a mark.
+    #[cold]
+    fn read_off_grid(
+        &mut self,
+        reader: &mut BitReader<'_>,
+        is_first: bool,
+    ) -> Result<i64, BlockError> {
+        let moved = read_rice(reader, self.offset_bits(), Form::Plain)?;
+        let moved = unzigzag(moved.ok_or(BlockError::Malformed)?);
+        let offset = self.offset.wrapping_add(moved);
+        self.settle(offset);
+        let point = self.number.decode(reader, is_first, Form::Marked)?;
+        Ok(self.value(point.ok_or(BlockError::Malformed)?).wrapping_add(offset))
     }
 
     /// Reads the number of a grid point.

@@ -127,8 +127,11 @@ fn push(block: &mut BlockEncoder<'_>, (time_ms, row): &Row) -> Result<(), BlockE
 }
 
 fn encode(kinds: &[Kind], rows: &[Row]) -> Vec<u8> {
+    encode_from(rows.first().map_or(0, |row| row.0), kinds, rows)
+}
+
+fn encode_from(base_ms: u64, kinds: &[Kind], rows: &[Row]) -> Vec<u8> {
     let mut buffer = vec![0xAA; 200 << 10];
-    let base_ms = rows.first().map_or(0, |row| row.0);
     let mut block = BlockEncoder::new(&mut buffer, &spec(kinds), base_ms).expect("a spec");
     for row in rows {
         push(&mut block, row).expect("room for the row");
@@ -173,7 +176,7 @@ proptest! {
         }).count();
         let block = block.finish();
         prop_assert!(block.len() <= room);
-        prop_assert_eq!(block, encode(&kinds, &rows[..fitted]));
+        prop_assert_eq!(block, encode_from(rows[0].0, &kinds, &rows[..fitted]));
     }
 
     #[test]
