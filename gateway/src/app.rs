@@ -27,7 +27,7 @@ use crate::stream::{Intake, IntakeMetrics, Rows, StreamStats, Streams};
 
 /// The journal's directory in the data directory.
 pub const JOURNAL_DIR: &str = "journal";
-const CATALOG_FILE: &str = "catalog.redb";
+pub(crate) const CATALOG_FILE: &str = "catalog.redb";
 
 /// A running gateway.
 pub struct App {

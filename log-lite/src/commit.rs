@@ -7,7 +7,7 @@ use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::crc::crc32c;
 use crate::error::JournalError;
 use crate::journal::{Active, Journal};
-use crate::segment;
+use crate::segment::{self, HEAD_LEN};
 use crate::stats::CommitStats;
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::summary::Builder;
@@ -64,10 +64,7 @@ impl<S: Storage> Journal<S> {
             return Err(self.stopped(None));
         }
         let before = self.counters;
-        let undo = Undo {
-            segments: self.segments.len(),
-            pos: self.active.as_ref().map_or(0, |active| active.pos),
-        };
+        let undo = self.undo();
         let pending = std::mem::take(&mut self.pending);
         let bodies = std::mem::take(&mut self.bodies);
         let result = self.write_all(&pending, &bodies);
@@ -118,8 +115,14 @@ impl<S: Storage> Journal<S> {
                 {
                     false
                 }
+                Some(active) if active.pos == HEAD_LEN as u64 && !takes(&active.chunk, first) => {
+                    self.convert()?;
+                    false
+                }
                 _ => {
-                    self.create(first)?;
+                    let spread = first.is_spread;
+                    let kind = if spread { ChunkKind::Sparse } else { ChunkKind::Segment };
+                    self.create(first.offset, first.time_ms, kind)?;
                     true
                 }
             };
@@ -130,14 +133,26 @@ impl<S: Storage> Journal<S> {
         Ok(pending.len() as u64)
     }
 
-    /// Makes the segment that begins with this batch, and its head in `out`.
-    fn create(&mut self, first: &Pending) -> Result<(), Failed> {
+    /// Goes on in a new segment, durably, though nothing is stored in it yet.
+    pub(crate) fn roll(&mut self, now_ms: i64) -> Result<(), JournalError> {
+        let undo = self.undo();
+        self.out.clear();
+        let kind = self.active.as_ref().map_or(ChunkKind::Segment, |active| active.chunk.kind);
+        let done = self.create(self.end, now_ms, kind).and_then(|()| self.write_out(true));
+        done.map_err(|failed| self.give_up(failed, &undo))
+    }
+
+    fn undo(&self) -> Undo {
+        let pos = self.active.as_ref().map_or(0, |active| active.pos);
+        Undo { segments: self.segments.len(), pos }
+    }
+
+    /// Makes the segment that begins at this offset and time, and its head in `out`.
+    fn create(&mut self, base: u64, time_ms: i64, kind: ChunkKind) -> Result<(), Failed> {
         self.seal();
-        let base = first.offset;
         let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
         let file = self.storage.create(base).map_err(failed)?;
-        let kind = if first.is_spread { ChunkKind::Sparse } else { ChunkKind::Segment };
-        let chunk = ChunkHeader { kind, ..segment::header(base, first.time_ms) };
+        let chunk = ChunkHeader { kind, ..segment::header(base, time_ms) };
         segment::put_head(&chunk, &mut self.out);
         self.segments.push_back(SegmentEntry { base, bytes: 0, modified_ms: 0 });
         let summary = Some(Builder::new(&chunk));
@@ -145,6 +160,26 @@ impl<S: Storage> Journal<S> {
         self.clock.active_since_ms = None;
         self.counters.segments_created += 1;
         Ok(())
+    }
+
+    /// Makes the active segment, in which nothing is stored yet, one that takes spread batches. It
+    /// takes the other's place in one step, so that the log's end is never without a segment.
+    fn convert(&mut self) -> Result<(), Failed> {
+        let active = self.active.as_ref().expect("a commit writes to an active segment");
+        let chunk = ChunkHeader { kind: ChunkKind::Sparse, ..active.chunk };
+        let base = chunk.base_offset;
+        let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
+        let mut head = Vec::new();
+        segment::put_head(&chunk, &mut head);
+        let file = self.storage.create_aside(base).map_err(failed)?;
+        file.write_at(0, &head).map_err(failed)?;
+        file.sync().map_err(failed)?;
+        self.storage.replace(base).map_err(failed)?;
+        let (len, summary) = (head.len() as u64, Some(Builder::new(&chunk)));
+        self.active = Some(Active { file, chunk, pos: len, len, summary });
+        self.segments.back_mut().expect("the active segment is listed").bytes = len;
+        self.counters.dir_syncs += 1;
+        self.storage.sync_dir().map_err(Failed::Sync)
     }
 
     /// Takes the active segment out of use and leaves a summary beside it. Where that fails,

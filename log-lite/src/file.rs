@@ -56,6 +56,11 @@ impl DirFile {
         Self { file, memory: Cell::new(Memory::Shared) }
     }
 
+    /// For a file that is written once, from its start, and not read soon.
+    pub(crate) fn for_rewriting(file: File) -> Self {
+        Self { file, memory: Cell::new(Memory::Own { from: 0 }) }
+    }
+
     pub(crate) fn for_reading(file: File) -> Self {
         Self { file, memory: Cell::new(Memory::Unknown) }
     }

@@ -60,6 +60,9 @@ pub fn repair(
     dir: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<RepairReport, JournalError> {
+    if !dir.is_dir() {
+        return Err(JournalError::io("open", None, io::ErrorKind::NotFound.into()));
+    }
     repair_storage(&DirStorage::for_writing(dir)?, progress)
 }
 

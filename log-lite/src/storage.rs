@@ -24,6 +24,9 @@ pub struct SegmentEntry {
     pub modified_ms: i64,
 }
 
+// A journal holds one for each segment.
+const _: () = assert!(size_of::<SegmentEntry>() == 24);
+
 /// What a journal needs of the place where its segments are.
 pub trait Storage {
     /// An open segment.
@@ -334,7 +337,7 @@ impl Storage for DirStorage {
     fn create_aside(&self, base: u64) -> io::Result<DirFile> {
         let mut how = OpenOptions::new();
         how.read(true).write(true).create(true).truncate(true);
-        Ok(DirFile::for_writing(how.open(self.aside_path(base))?))
+        Ok(DirFile::for_rewriting(how.open(self.aside_path(base))?))
     }
 
     fn asides(&self) -> io::Result<Vec<u64>> {

@@ -146,7 +146,8 @@ impl CompactError {
 /// Compacts a log beside its writer.
 ///
 /// Records without a key are no state, and stay. The newest segment is left alone, whether it is
-/// being written to or not, and so the newest record of the log always stays.
+/// being written to or not, and so the newest record of the log always stays. A new segment is
+/// about as large as the journal's are, and at most about twice as large.
 ///
 /// ```
 /// use log_lite::{CompactOptions, CompactStep, Journal, JournalOptions};

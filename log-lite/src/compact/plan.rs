@@ -30,10 +30,31 @@ pub(super) fn first_dirty(sources: &[Source], min_dirty_percent: u8) -> Option<u
     (dirty > 0 && enough).then_some(first)
 }
 
-/// Whether a source still goes into an output that has so many bytes. It may take a little more
-/// there, since each record then says how many offsets were left out before it.
-pub(super) fn fits(output_bytes: u64, source: &Source, segment_size: u32) -> bool {
-    output_bytes + source.entry.bytes + source.entry.bytes / 4 <= u64::from(segment_size)
+/// How much is left of what is read, as far as a round has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Yield {
+    read: u64,
+    written: u64,
+}
+
+impl Yield {
+    /// A dirty source of so many bytes left so many.
+    pub(super) fn note(&mut self, read: u64, written: u64) {
+        self.read += read;
+        self.written += written;
+    }
+
+    /// Whether a source still goes into an output that has so many bytes, if it shrinks as those
+    /// before it did. Where it does not, the output is at most about twice as long as a segment.
+    pub(super) fn fits(&self, output_bytes: u64, source: &Source, segment_size: u32) -> bool {
+        let bytes = u128::from(source.entry.bytes);
+        let left = if source.is_clean() || self.read == 0 {
+            bytes
+        } else {
+            bytes * u128::from(self.written) / u128::from(self.read)
+        };
+        u128::from(output_bytes) + left <= u128::from(segment_size)
+    }
 }
 
 #[cfg(test)]
@@ -75,8 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn small_segments_are_merged_up_to_the_size_of_one() {
-        assert!(fits(500, &source(0, 400, None), 1_000));
-        assert!(!fits(501, &source(0, 400, None), 1_000));
+    fn segments_are_merged_up_to_the_size_of_one_by_what_was_left_of_others() {
+        let mut shrinks = Yield::default();
+        assert!(shrinks.fits(600, &source(0, 400, None), 1_000));
+        assert!(!shrinks.fits(601, &source(0, 400, None), 1_000));
+        shrinks.note(1_000, 200);
+        assert!(shrinks.fits(920, &source(0, 400, None), 1_000));
+        assert!(!shrinks.fits(921, &source(0, 400, None), 1_000));
+        assert!(!shrinks.fits(601, &source(0, 400, Some(true)), 1_000));
     }
 }

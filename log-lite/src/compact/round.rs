@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 
 use super::keys::KeyMap;
-use super::plan::{self, Source};
+use super::plan::{self, Source, Yield};
 use super::settle::settle;
 use super::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted};
 use crate::chunk::ChunkError;
@@ -32,6 +32,7 @@ pub(super) struct Round<F> {
     phase: Phase,
     input: Option<Input<F>>,
     output: Option<Output<F>>,
+    shrinks: Yield,
     stats: CompactStats,
 }
 
@@ -63,6 +64,8 @@ struct Output<F> {
     /// The sources that went into it.
     sources: Vec<SegmentEntry>,
     end: u64,
+    /// Its bytes when the source at hand was begun.
+    bytes_before: u64,
     /// Open sources: their bytes are not freed while the journal waits for the rename.
     held: Vec<F>,
     damaged: Vec<u64>,
@@ -132,6 +135,7 @@ impl<F: crate::storage::SegmentFile> Round<F> {
             phase: Phase::Map,
             input: None,
             output: None,
+            shrinks: Yield::default(),
             stats: CompactStats::default(),
         }))
     }
@@ -158,7 +162,7 @@ impl<F: crate::storage::SegmentFile> Round<F> {
         };
         let full = |output: &Output<F>| {
             let bytes = output.rewrite.as_ref().map_or(0, Rewrite::bytes);
-            !plan::fits(bytes, &source, segment_size)
+            !self.shrinks.fits(bytes, &source, segment_size)
         };
         if self.input.is_none() && self.output.as_ref().is_some_and(full) {
             return self.give_out(storage);
@@ -384,6 +388,7 @@ impl<F: crate::storage::SegmentFile> Round<F> {
                     written: None,
                     sources: Vec::new(),
                     end: source.end,
+                    bytes_before: 0,
                     held: Vec::new(),
                     damaged: Vec::new(),
                     changed: !source.is_clean(),
@@ -416,6 +421,11 @@ impl<F: crate::storage::SegmentFile> Round<F> {
     fn end_source(&mut self, source: &Source, file: Option<F>) -> io::Result<()> {
         self.at += 1;
         if let Some(output) = &mut self.output {
+            let bytes = output.rewrite.as_ref().map_or(0, Rewrite::bytes);
+            if !source.is_clean() {
+                self.shrinks.note(source.entry.bytes, bytes - output.bytes_before);
+            }
+            output.bytes_before = bytes;
             output.end = source.end;
             output.held.extend(file);
         }

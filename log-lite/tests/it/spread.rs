@@ -206,3 +206,52 @@ fn a_power_cut_at_every_call_and_another_in_recovery_keep_what_was_acknowledged(
         }
     }
 }
+
+/// A dense log that age has emptied goes on with offsets left out.
+fn emptied_goes_on(storage: &SimStorage) -> Result<u64, log_lite::JournalError> {
+    const NOW: i64 = 1_763_700_000_000;
+    let aging = JournalOptions { max_age_ms: Some(1_000), ..options() };
+    storage.with(|disk| disk.now_ms = NOW);
+    let (mut journal, _) = Journal::open(storage.clone(), aging)?;
+    if journal.end() == 0 {
+        journal.append(0, 0, b"key", &value(0)).unwrap();
+        journal.commit()?;
+    }
+    journal.enforce_retention(NOW)?;
+    storage.with(|disk| disk.now_ms = NOW + 60_000);
+    journal.enforce_retention(NOW + 60_000)?;
+    assert_eq!((journal.start(), journal.end()), (1, 1), "empty, and its end is known");
+    put(&mut journal, 9);
+    Ok(journal.commit()?.end)
+}
+
+#[test]
+fn a_log_that_age_has_emptied_goes_on_with_offsets_left_out() {
+    let whole = SimStorage::default();
+    assert_eq!(emptied_goes_on(&whole).unwrap(), 10);
+    assert_eq!(read(&whole, 10), (vec![9], vec![]));
+    for call in 1..=whole.with(|disk| disk.calls) {
+        for (seed, survives) in
+            [Survives::Nothing, Survives::Everything, Survives::SomeSectors, Survives::Prefix]
+                .into_iter()
+                .enumerate()
+        {
+            let storage = SimStorage::default();
+            storage.with(|disk| {
+                disk.fault = Some((call, Fault::PowerCut));
+                disk.seed = call + seed as u64;
+            });
+            let acknowledged = emptied_goes_on(&storage).unwrap_or(0);
+            storage.with(|disk| disk.restart(survives));
+            let (mut journal, recovery) = Journal::open(storage.clone(), options()).unwrap();
+            assert_eq!(recovery.damage, vec![], "cut at {call}");
+            assert!(journal.end() >= acknowledged, "cut at {call}");
+            if journal.end() < 30 {
+                put(&mut journal, 30);
+                journal.commit().unwrap();
+            }
+            let (offsets, lost) = read(&storage, journal.end());
+            assert_eq!((offsets.last(), lost), (Some(&30), vec![]), "cut at {call}");
+        }
+    }
+}
