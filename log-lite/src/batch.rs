@@ -21,7 +21,12 @@ use crate::{crc, varint};
 /// Longest body of a batch in bytes.
 pub const MAX_BODY: usize = 1 << 20;
 /// Longest header of a batch in bytes, both checksums included.
-pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 5 + 2 * varint::MAX_LEN + 2 + 4;
+pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 3 + 2 * varint::MAX_LEN + 2 + 4;
+
+/// How far from its segment's base a spread batch may begin: its count is longer than others', so
+/// its offset has to be shorter.
+#[cfg(any(feature = "std", test))]
+pub(crate) const MAX_SPREAD_DELTA: u64 = (1 << 56) - 1;
 
 const MARKER: u8 = 0xA0;
 const COMMIT_FLAG: u8 = 0x08;
@@ -244,20 +249,22 @@ mod tests {
 
     #[test]
     fn the_longest_header_fits() {
-        let kind = ChunkKind::Sparse;
-        let chunk = ChunkHeader { kind, base_offset: 0, base_time_ms: 0, ..CHUNK };
+        let chunk = ChunkHeader { base_offset: 0, base_time_ms: 0, ..CHUNK };
         let header = BatchHeader {
-            kind: BatchKind::Spread,
             partition: u16::MAX,
             body_len: MAX_BODY as u32,
-            count: u32::MAX,
-            offset: u64::MAX - u64::from(u32::MAX),
+            count: MAX_BODY as u32,
+            offset: u64::MAX - MAX_BODY as u64,
             time_ms: i64::MIN,
             ..sample()
         };
         let mut out = [0; MAX_BATCH_HEADER];
         assert_eq!(header.encode(&chunk, &mut out), MAX_BATCH_HEADER);
         assert_eq!(BatchHeader::decode(&out, &chunk), Ok((header, MAX_BATCH_HEADER)));
+        let chunk = ChunkHeader { kind: ChunkKind::Sparse, ..chunk };
+        let kind = BatchKind::Spread;
+        let header = BatchHeader { kind, count: u32::MAX, offset: MAX_SPREAD_DELTA, ..header };
+        assert_eq!(header.encode(&chunk, &mut out), MAX_BATCH_HEADER);
     }
 
     #[test]

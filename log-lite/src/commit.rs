@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER};
+use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_SPREAD_DELTA};
 use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::crc::crc32c;
 use crate::error::JournalError;
@@ -323,7 +323,8 @@ impl<S: Storage> Journal<S> {
 
 /// Whether such a batch may be in such a segment.
 fn takes(chunk: &ChunkHeader, batch: &Pending) -> bool {
-    !batch.is_spread || chunk.kind == ChunkKind::Sparse
+    !batch.is_spread
+        || (chunk.kind == ChunkKind::Sparse && batch.offset - chunk.base_offset <= MAX_SPREAD_DELTA)
 }
 
 fn fits(segment_size: u32, pos: u64, batch: &Pending) -> bool {

@@ -101,7 +101,8 @@ impl<S: Storage> Journal<S> {
     pub fn skip_to(&mut self, offset: u64) -> Result<(), AppendError> {
         self.has_room_for(0)?;
         self.is_near(offset)?;
-        self.leave_out(offset, 0, 0);
+        let time_ms = self.active.as_ref().map_or(0, |active| active.chunk.base_time_ms);
+        self.leave_out(offset, 0, time_ms);
         Ok(())
     }
 

@@ -73,6 +73,41 @@ fn each_fault_names_line_key_fault_and_remedy() {
 }
 
 #[test]
+fn logs_are_read_with_their_retention_and_each_fault_says_what_to_write() {
+    let good = GOOD.replace("partitions = 4", "log = \"state\"")
+        + "[log]\nmax_age = \"30d\"\nwhen_full = \"block\"\n\
+           [logs.state]\nmax_age = \"365d\"\ncompact = true\ntombstone_grace = \"2h\"\n\
+           [logs.alarms]\nsegment_size = \"4 MiB\"\nmax_size = \"1 GiB\"\n";
+    let config = Config::parse("headwater.toml", &good).expect("it is good");
+    let hours = |hours: u64| std::time::Duration::from_secs(hours * 3600);
+    assert_eq!((config.log.max_age, config.log.when_full), (Some(hours(720)), WhenFull::Block));
+    assert_eq!(config.logs["state"].compact, Some(hours(2)));
+    assert_eq!(
+        (config.logs["alarms"].max_bytes, config.logs["alarms"].compact),
+        (Some(1 << 30), None)
+    );
+    assert!(config.streams[0].is_state && config.streams[0].log.as_deref() == Some("state"));
+    let masked = config.masked();
+    assert_eq!(masked["log"]["when_full"], "block");
+    assert_eq!(masked["logs"]["state"]["compact"], true);
+    for (from, to, key, words) in [
+        ("\"block\"", "\"blok\"", "log.when_full", "\"drop-oldest\" or \"block\""),
+        ("\"30d\"", "\"0s\"", "log.max_age", "at least 1s"),
+        ("\"365d\"", "\"a year\"", "logs.state.max_age", "ms, s, m, h or d"),
+        ("compact = true", "compact = false", "logs.state.tombstone_grace", "compact = true"),
+        ("\"1 GiB\"", "\"1 MiB\"", "logs.alarms.max_size", "two segments"),
+        ("log = \"state\"", "log = \"stat\"", "stream.log", "[logs.stat]"),
+        ("[logs.alarms]", "[logs.\"a b\"]", "logs.a b", "1 to 64"),
+        ("compact = true", "compakt = true", "logs.?.compakt", "unknown field"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = problems(&good.replacen(from, to, 1));
+        let fits = |p: &Problem| p.line > 0 && p.key == key && p.fault.contains(words);
+        assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let text = GOOD.replace("partitions = 4", "partitions = 0").replace("256 KiB", "1 GiB");
     let found = problems(&text);

@@ -55,3 +55,58 @@ pub(super) fn is_derived(envelope: &Envelope<'_>) -> bool {
         Envelope::Publish(_) | Envelope::Session(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use headwater_shared::envelope::{Session, Tick};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::journal::{AppendError, Journal, JournalOptions, NewRecord};
+    use log_lite::WhenFull;
+
+    async fn append(journal: &Journal, envelope: &Envelope<'_>) -> Result<(), AppendError> {
+        journal.admit_own().await;
+        let record = NewRecord { partition: 0, time_ms: 0, key: "", envelope };
+        let ticket = journal.append(&record)?;
+        journal.wait(ticket).await
+    }
+
+    #[tokio::test]
+    async fn sessions_stop_at_the_brim_and_what_follows_from_records_does_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = JournalOptions {
+            segment_size: 2 << 20,
+            max_size: Some(4 << 20),
+            when_full: WhenFull::Block,
+            ..JournalOptions::default()
+        };
+        let (journal, _) = Journal::open(dir.path(), options).expect("a journal");
+        journal.keep("forward/a/b->c", Some(0));
+        let change = vec![7; 900 << 10];
+        let session = Envelope::Session(Session { client: "c", change: &change });
+        let mut stored = 0;
+        let refused = loop {
+            match append(&journal, &session).await {
+                Ok(()) => stored += 1,
+                Err(problem) => break problem,
+            }
+            assert!(stored < 80, "it is bounded");
+        };
+        assert_eq!(refused, AppendError::Full);
+        assert!(stored >= 34, "{stored}: about 32 MiB beyond the size");
+        let blocked = journal.blocked().borrow().clone().expect("it is full");
+        assert_eq!((blocked.reader.as_str(), blocked.position), ("forward/a/b->c", 0));
+        let admitted = timeout(Duration::from_millis(20), journal.admit()).await;
+        assert!(admitted.is_err(), "publishers wait");
+        append(&journal, &Envelope::Tick(Tick { now_ms: 1 })).await.expect("a tick is stored");
+
+        journal.keep("forward/a/b->c", Some(journal.end()));
+        timeout(Duration::from_secs(30), journal.admit()).await.expect("publishers go on");
+        append(&journal, &session).await.expect("and so do sessions");
+        assert!(!journal.is_blocked());
+        tokio::task::spawn_blocking(move || journal.close()).await.expect("it closes");
+    }
+}

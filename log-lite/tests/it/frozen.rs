@@ -10,6 +10,7 @@ use crate::sim::SimStorage;
 
 const SEGMENT: &str = include_str!("frozen/segment-v1.hex");
 const COMPACTED: &str = include_str!("frozen/compacted-v2.hex");
+const SPARSE: &str = include_str!("frozen/sparse-v2.hex");
 const PAGE_BYTES: &str = include_str!("frozen/page-v1.hex");
 const NOON: i64 = 1_763_700_000_000;
 
@@ -194,4 +195,48 @@ fn a_page_is_still_written_as_version_1_was() {
     let page = &ring.flash().bytes[..];
     let used = page.iter().rposition(|byte| *byte != 0xFF).unwrap() + 1;
     assert_eq!(hex(&page[..used]), PAGE_BYTES);
+}
+
+/// What a sparse segment holds, with its offsets.
+const SPREAD: [(u64, Row); 4] = [(103, ROWS[0]), (104, ROWS[1]), (110, ROWS[2]), (120, ROWS[3])];
+
+#[test]
+fn a_sparse_segment_of_version_2_is_read_and_the_log_goes_on_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("00000000000000000100.log"), bytes(SPARSE)).unwrap();
+    let (mut journal, recovery) = Journal::open_dir(dir.path(), JournalOptions::default()).unwrap();
+    assert_eq!((journal.start(), journal.end()), (100, 121));
+    assert_eq!((recovery.damage.len(), recovery.torn), (0, None));
+    journal.append_at(200, 1, NOON, b"", b"next").unwrap();
+    journal.commit().unwrap();
+    assert_eq!(journal.segments().len(), 1);
+    let mut reader = Reader::open_dir(dir.path()).unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = reader.next(201).unwrap() {
+        for r in batch.records() {
+            if let Some((offset, row)) = SPREAD.get(found.len()) {
+                assert_eq!((r.offset, (r.partition, r.time_ms, r.key, r.value)), (*offset, *row));
+            }
+            found.push(r.offset);
+        }
+    }
+    assert_eq!(found, [103, 104, 110, 120, 200]);
+}
+
+#[test]
+fn a_sparse_segment_is_still_written_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions { zero_fill_step: 0, ..JournalOptions::default() };
+    let mut journal = Journal::open_dir(dir.path(), options).unwrap().0;
+    journal.skip_to(100).unwrap();
+    for (offset, (partition, time_ms, key, value)) in &SPREAD[..3] {
+        journal.append_at(*offset, *partition, *time_ms, key, value).unwrap();
+    }
+    journal.commit().unwrap();
+    journal.skip_to(120).unwrap();
+    let (_, (partition, time_ms, key, value)) = SPREAD[3];
+    journal.append(partition, time_ms, key, value).unwrap();
+    journal.commit().unwrap();
+    let written = std::fs::read(dir.path().join("00000000000000000100.log")).unwrap();
+    assert_eq!(hex(&written), SPARSE);
 }
