@@ -7,8 +7,9 @@
 set -eu
 cd "$(dirname "$0")/ring-size"
 
-# Those of the asynchronous ring are for comparison: its futures are larger than what they do.
-code_max=4800
+# What it takes today, rounded up; 4096 and 384 are wanted, see docs/decisions/0011. Those of the
+# asynchronous ring are for comparison: its futures are larger than what they do.
+code_max=4850
 ram_max=540
 
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET RUSTDOCFLAGS

@@ -1,8 +1,10 @@
 //! The gateway put together: opens the house, starts the rooms, stops them in order.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value as Json, json};
@@ -18,13 +20,14 @@ use crate::http::{Ask, HttpServer, Sources};
 use crate::journal::{Journal, JournalOptions, Recovery};
 use crate::mqtt::{MqttMetrics, MqttServer, MqttState};
 use crate::node::Nodes;
+use crate::placement::{Around, Placement, PlacementMetrics, log_dir};
 use crate::projection::Follower;
 use crate::query::{QueryMetrics, QueryRunner};
 use crate::stream::{Intake, IntakeMetrics, Rows, StreamStats, Streams};
 
 /// The journal's directory in the data directory.
 pub const JOURNAL_DIR: &str = "journal";
-const CATALOG_FILE: &str = "catalog.redb";
+pub(crate) const CATALOG_FILE: &str = "catalog.redb";
 
 /// A running gateway.
 pub struct App {
@@ -47,6 +50,15 @@ struct House {
     rows: Rows,
     stats: StreamStats,
     registry: Registry,
+    placements: Vec<Placement>,
+    logs: PlacementMetrics,
+}
+
+/// A log beside the journal that was opened.
+struct Other {
+    name: String,
+    dir: PathBuf,
+    log: log_lite::Journal,
 }
 
 impl App {
@@ -88,8 +100,10 @@ impl App {
             .local_addr()
             .map_err(|problem| taken("mqtt.listen", house.config.mqtt.listen, &problem))?;
 
+        house.place(&stop, &mut rooms);
         let queries = house.queries(&stop, &mut rooms)?;
         let routes = house.forwarders(&stop, &mut rooms)?;
+        house.journal.readers_are_known();
         let view = mqtt.view();
         let mqtt_status: Ask = Arc::new(move || json!(view.status()));
         let listen = house.config.http.listen;
@@ -176,15 +190,20 @@ impl House {
         let options = JournalOptions {
             segment_size: config.log.segment_bytes,
             max_size: Some(config.log.max_bytes),
+            max_age_ms: config.log.max_age.map(millis),
+            when_full: config.log.when_full,
             ..JournalOptions::default()
         };
         let (mut log, recovery) = log_lite::Journal::open_dir(&journal_dir, options)?;
-        report(&recovery);
+        report(JOURNAL_DIR, &recovery);
         let catalog = Arc::new(Catalog::open(&config.data_dir.join(CATALOG_FILE))?);
-        // Damage in the last commit looks like a torn tail and is cut; what a reader has seen there
-        // must not get the offsets of other records.
-        log.advance_to(catalog.highest_position()?)?;
+        let others = open_others(&config)?;
+        // Damage in the last commit looks like a torn tail and is cut; what a reader has seen there,
+        // or another log holds, must not get the offsets of other records.
+        let reach = others.iter().map(|other| other.log.end()).max().unwrap_or(0);
+        log.advance_to(catalog.highest_position()?.max(reach))?;
         let journal = Journal::on(log, &journal_dir);
+        journal.await_readers();
         let streams = Arc::new(Streams::new(&config, &catalog)?);
         streams
             .manifest()
@@ -194,8 +213,37 @@ impl House {
         let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes));
         let mut registry = Registry::with_prefix("headwater");
         crate::journal::register(&journal, &mut registry);
+        crate::http::register(&mut registry);
+        let placements = placements(&config, others, &journal, &catalog, &streams)?;
+        let logs = PlacementMetrics::new(placements.iter());
+        logs.register(&mut registry);
         let stats = StreamStats::default();
-        Ok(Self { config, journal, catalog, streams, nodes, rows, stats, registry })
+        Ok(Self {
+            config,
+            journal,
+            catalog,
+            streams,
+            nodes,
+            rows,
+            stats,
+            registry,
+            placements,
+            logs,
+        })
+    }
+
+    fn place(
+        &mut self,
+        stop: &watch::Receiver<bool>,
+        rooms: &mut JoinSet<(&'static str, Result<(), String>)>,
+    ) {
+        for placement in self.placements.drain(..) {
+            let stop = stop.clone();
+            rooms.spawn(async move {
+                placement.run(stop).await;
+                ("log", Ok(()))
+            });
+        }
     }
 
     fn queries(
@@ -283,8 +331,44 @@ impl House {
             mqtt,
             queries,
             routes,
+            logs: self.logs,
         }
     }
+}
+
+fn open_others(config: &Config) -> Result<Vec<Other>, Failure> {
+    let mut others = Vec::new();
+    for (name, log) in &config.logs {
+        let dir = log_dir(&config.data_dir, name);
+        let (log, recovery) = log_lite::Journal::open_dir(&dir, Placement::options(log))?;
+        report(name, &recovery);
+        others.push(Other { name: name.clone(), dir, log });
+    }
+    Ok(others)
+}
+
+fn placements(
+    config: &Config,
+    others: Vec<Other>,
+    journal: &Journal,
+    catalog: &Arc<Catalog>,
+    streams: &Streams,
+) -> Result<Vec<Placement>, Failure> {
+    let mut placements = Vec::new();
+    let mut histories = BTreeMap::new();
+    for Other { name, dir, log } in others {
+        let partitions = streams.in_log(&name);
+        let around = Around { journal: journal.clone(), catalog: Arc::clone(catalog) };
+        let log_config = &config.logs[&name];
+        let placement =
+            Placement::new(&name, log_config, (dir, log), partitions.clone(), around)
+                .map_err(|problem| Failure::new(Code::Disk, format!("logs.{name}: {problem}")))?;
+        let of = |partition| (partition, placement.history());
+        histories.extend(partitions.into_iter().map(of));
+        placements.push(placement);
+    }
+    journal.set_histories(histories);
+    Ok(placements)
 }
 
 fn taken(key: &str, address: SocketAddr, problem: &std::io::Error) -> Failure {
@@ -295,17 +379,21 @@ fn taken(key: &str, address: SocketAddr, problem: &std::io::Error) -> Failure {
     Failure::new(code, format!("{key}: cannot listen on {address}: {problem}"))
 }
 
-fn report(recovery: &Recovery) {
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn report(log: &str, recovery: &Recovery) {
     let Recovery { segments, start, end, .. } = recovery;
-    info!(segments, start, end, "journal opened");
+    info!(log, segments, start, end, "log opened");
     if let Some(torn) = &recovery.torn {
         info!(?torn, "an unacknowledged tail was cut");
     }
     for damage in &recovery.damage {
-        error!(%damage, "the journal is damaged; what is whole is served, nothing was deleted");
+        error!(log, %damage, "the log is damaged; what is whole is served, nothing was deleted");
     }
     for aside in &recovery.set_aside {
-        error!(?aside, "a segment without a readable header was set aside");
+        error!(log, ?aside, "a segment without a readable header was set aside");
     }
 }
 

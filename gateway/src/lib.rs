@@ -15,6 +15,7 @@ pub mod http;
 pub mod journal;
 pub mod mqtt;
 pub mod node;
+pub mod placement;
 pub mod projection;
 pub mod query;
 pub mod stream;

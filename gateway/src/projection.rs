@@ -5,9 +5,10 @@
 //! makes the start short and lets retention delete what was read.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
@@ -16,6 +17,9 @@ use crate::journal::{Journal, ReadError, Reader, Record};
 /// How often states are saved while records come in, or sooner where the journal is small for what
 /// comes ([`Journal::outgrows`]). A save is one sync of the catalog.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often while publishers wait for a reader to move on.
+const SAVE_BLOCKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes of records that the follower takes at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -82,7 +86,12 @@ impl Follower {
             restored.push((projection, position));
         }
         let from = restored.iter().map(|(_, position)| *position).min().unwrap_or(0);
-        journal.keep(KEEP, Some(from));
+        if journal.blocks_when_full() {
+            journal.keep(KEEP, Some(from));
+        }
+        if journal.blocks_when_full() {
+            journal.keep(KEEP, Some(from));
+        }
         let mut follower = Self {
             reader: journal.reader(from),
             journal,
@@ -105,14 +114,23 @@ impl Follower {
 
     /// Follows until the journal is shut, then saves.
     pub async fn run(mut self) {
-        while self.reader.wait().await {
+        let mut blocked = self.journal.blocked();
+        loop {
+            let is_blocked = blocked.borrow_and_update().is_some();
+            let every = if is_blocked { SAVE_BLOCKED_EVERY } else { SAVE_EVERY };
+            let unsaved = self.reader.position() != self.saved_position;
+            tokio::select! {
+                more = self.reader.wait() => if !more { break },
+                _ = blocked.changed() => {}
+                () = sleep_until(self.saved + every), if unsaved => {}
+            }
             while self.step() {
                 if self.journal.outgrows(self.saved_position) {
                     self = self.save().await;
                 }
                 tokio::task::yield_now().await;
             }
-            if self.saved.elapsed() >= SAVE_EVERY {
+            if self.saved.elapsed() >= every {
                 self = self.save().await;
             }
         }

@@ -21,7 +21,7 @@ use crate::{crc, varint};
 /// Longest body of a batch in bytes.
 pub const MAX_BODY: usize = 1 << 20;
 /// Longest header of a batch in bytes, both checksums included.
-pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 3 + 2 * varint::MAX_LEN + 2 + 4;
+pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 5 + 2 * varint::MAX_LEN + 2 + 4;
 
 const MARKER: u8 = 0xA0;
 const COMMIT_FLAG: u8 = 0x08;
@@ -37,6 +37,9 @@ pub enum BatchKind {
     Bare = 2,
     /// No record: the body is the offset, as a varint, below which all is acknowledged.
     Trim = 3,
+    /// Records of which offsets before, between and behind may be left out, or none. Only in sparse
+    /// segments.
+    Spread = 4,
     /// Records of which some offsets between may be left out. Only in compacted segments.
     Sparse = 5,
     /// No record: the body names a range of offsets that was lost. Only in compacted segments.
@@ -47,7 +50,7 @@ pub enum BatchKind {
 
 impl BatchKind {
     fn has_count(self) -> bool {
-        matches!(self, Self::Records | Self::Sparse)
+        matches!(self, Self::Records | Self::Spread | Self::Sparse)
     }
 }
 
@@ -63,7 +66,7 @@ pub struct BatchHeader {
     /// Bytes of the body, at most [`MAX_BODY`].
     pub body_len: u32,
     /// Offsets that the batch covers, which is its number of records, except that
-    /// [`BatchKind::Sparse`] may have fewer. 1 for [`BatchKind::Bare`], 0 where there is no record.
+    /// [`BatchKind::Spread`] and [`BatchKind::Sparse`] may have fewer. 1 for [`BatchKind::Bare`], 0 where there is no record.
     pub count: u32,
     /// Offset of the first record.
     pub offset: u64,
@@ -158,17 +161,22 @@ impl BatchHeader {
             1 => BatchKind::Records,
             2 => BatchKind::Bare,
             3 => BatchKind::Trim,
+            4 => BatchKind::Spread,
             5 => BatchKind::Sparse,
             6 => BatchKind::Lost,
             _ => BatchKind::End,
         };
         let count = match self.kind {
-            BatchKind::Records | BatchKind::Sparse => varint::take(&mut rest),
+            BatchKind::Records | BatchKind::Spread | BatchKind::Sparse => varint::take(&mut rest),
             BatchKind::Bare => 1,
             BatchKind::Trim | BatchKind::Lost | BatchKind::End => 0,
         };
         self.partition = u16::try_from(partition).ok()?;
-        (self.body_len, self.count) = (bounded(body_len)?, bounded(count)?);
+        self.body_len = bounded(body_len)?;
+        self.count = match self.kind {
+            BatchKind::Spread => u32::try_from(count).ok()?,
+            _ => bounded(count)?,
+        };
         self.offset = chunk.base_offset.checked_add(varint::take(&mut rest))?;
         self.offset.checked_add(u64::from(self.count))?;
         let time = varint::unzigzag(varint::take(&mut rest));
@@ -191,6 +199,9 @@ pub(crate) fn is_marker_in(chunk: ChunkKind, byte: u8) -> bool {
     match chunk {
         ChunkKind::Segment | ChunkKind::Page => is_marker(byte),
         ChunkKind::Compacted => is_marker(byte & !COMPACTED_FLAG),
+        ChunkKind::Sparse => {
+            is_marker(byte) || byte & !COMMIT_FLAG == MARKER | BatchKind::Spread as u8
+        }
     }
 }
 
@@ -233,12 +244,14 @@ mod tests {
 
     #[test]
     fn the_longest_header_fits() {
-        let chunk = ChunkHeader { base_offset: 0, base_time_ms: 0, ..CHUNK };
+        let kind = ChunkKind::Sparse;
+        let chunk = ChunkHeader { kind, base_offset: 0, base_time_ms: 0, ..CHUNK };
         let header = BatchHeader {
+            kind: BatchKind::Spread,
             partition: u16::MAX,
             body_len: MAX_BODY as u32,
-            count: MAX_BODY as u32,
-            offset: u64::MAX - MAX_BODY as u64,
+            count: u32::MAX,
+            offset: u64::MAX - u64::from(u32::MAX),
             time_ms: i64::MIN,
             ..sample()
         };
@@ -284,6 +297,19 @@ mod tests {
             let len = header.encode(&compacted, &mut out);
             assert_eq!(BatchHeader::decode(&out, &compacted), Ok((header, len)));
             assert_eq!(BatchHeader::decode(&out, &CHUNK), Err(HeaderError::Damaged));
+        }
+    }
+
+    #[test]
+    fn offsets_are_left_out_in_batches_of_a_sparse_segment_alone() {
+        let sparse = ChunkHeader { kind: ChunkKind::Sparse, ..CHUNK };
+        let header = BatchHeader { kind: BatchKind::Spread, ..sample() };
+        let mut out = [0; MAX_BATCH_HEADER];
+        let len = header.encode(&sparse, &mut out);
+        assert_eq!(BatchHeader::decode(&out, &sparse), Ok((header, len)));
+        let compacted = ChunkHeader { kind: ChunkKind::Compacted, ..CHUNK };
+        for other in [CHUNK, compacted] {
+            assert_eq!(BatchHeader::decode(&out, &other), Err(HeaderError::Damaged));
         }
     }
 }

@@ -7,7 +7,7 @@
 //!  +--------+----+----+------+-------------+-------------+-------+-------+
 //! ```
 //! Little-endian. `crc` is CRC-32C of bytes 0 to 27. Version 1 has segments and pages; version 2
-//! adds compacted segments and changes nothing else, so each kind is always of one version.
+//! adds compacted and sparse segments and changes nothing else, so each kind is always of one version.
 
 use crate::crc::crc32c;
 
@@ -34,6 +34,9 @@ pub enum ChunkKind {
     /// A segment of a file journal that was written anew, by compaction or repair. Offsets may be
     /// left out of it.
     Compacted = 3,
+    /// A segment of a file journal whose owner leaves offsets out, as [`crate::BatchKind::Spread`]
+    /// batches say.
+    Sparse = 4,
 }
 
 impl ChunkKind {
@@ -41,7 +44,7 @@ impl ChunkKind {
     const fn version(self) -> u8 {
         match self {
             Self::Segment | Self::Page => 1,
-            Self::Compacted => 2,
+            Self::Compacted | Self::Sparse => 2,
         }
     }
 }
@@ -105,6 +108,7 @@ impl ChunkHeader {
             (1, 1) => ChunkKind::Segment,
             (1, 2) => ChunkKind::Page,
             (2, 3) => ChunkKind::Compacted,
+            (2, 4) => ChunkKind::Sparse,
             (1, _) => return Err(ChunkError::Invalid),
             (version, _) => return Err(ChunkError::Version(version)),
         };
@@ -160,10 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_compacted_segment_is_of_version_2() {
-        for (kind, version) in
-            [(ChunkKind::Segment, 1), (ChunkKind::Page, 1), (ChunkKind::Compacted, 2)]
-        {
+    fn compacted_and_sparse_segments_are_of_version_2() {
+        for (kind, version) in [
+            (ChunkKind::Segment, 1),
+            (ChunkKind::Page, 1),
+            (ChunkKind::Compacted, 2),
+            (ChunkKind::Sparse, 2),
+        ] {
             let header = ChunkHeader { kind, base_offset: 9, base_time_ms: 0, epoch: 0 };
             let bytes = header.encode();
             assert_eq!(bytes[VERSION_AT], version);

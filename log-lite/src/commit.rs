@@ -3,10 +3,11 @@
 use std::io;
 
 use crate::batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER};
+use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::crc::crc32c;
 use crate::error::JournalError;
 use crate::journal::{Active, Journal};
-use crate::segment;
+use crate::segment::{self, HEAD_LEN};
 use crate::stats::CommitStats;
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::summary::Builder;
@@ -20,7 +21,13 @@ const BLOCK: u64 = 4096;
 pub(crate) struct Pending {
     pub(crate) partition: u16,
     pub(crate) offset: u64,
+    /// Offsets that the batch covers, and records in it; fewer where it is spread.
     pub(crate) count: u32,
+    pub(crate) records: u32,
+    /// Whether offsets may be left out.
+    pub(crate) is_spread: bool,
+    /// The offset after the last record of a spread batch; its own offset where it has none.
+    pub(crate) records_end: u64,
     pub(crate) time_ms: i64,
     pub(crate) body_at: usize,
     pub(crate) body_len: usize,
@@ -61,7 +68,7 @@ impl<S: Storage> Journal<S> {
         let pending = std::mem::take(&mut self.pending);
         let bodies = std::mem::take(&mut self.bodies);
         let result = self.write_all(&pending, &bodies);
-        let records = self.next - self.end;
+        let records: u64 = pending.iter().map(|batch| u64::from(batch.records)).sum();
         let asked = std::mem::take(&mut self.asked);
         self.recycle(pending, bodies);
         match result {
@@ -102,9 +109,20 @@ impl<S: Storage> Journal<S> {
         while let Some(first) = rest.first() {
             self.out.clear();
             let fresh = match &self.active {
-                Some(active) if fits(self.options.segment_size, active.pos, first) => false,
+                Some(active)
+                    if fits(self.options.segment_size, active.pos, first)
+                        && takes(&active.chunk, first) =>
+                {
+                    false
+                }
+                Some(active) if active.pos == HEAD_LEN as u64 && !takes(&active.chunk, first) => {
+                    self.convert()?;
+                    false
+                }
                 _ => {
-                    self.create(first.offset, first.time_ms)?;
+                    let spread = first.is_spread;
+                    let kind = if spread { ChunkKind::Sparse } else { ChunkKind::Segment };
+                    self.create(first.offset, first.time_ms, kind)?;
                     true
                 }
             };
@@ -119,7 +137,8 @@ impl<S: Storage> Journal<S> {
     pub(crate) fn roll(&mut self, now_ms: i64) -> Result<(), JournalError> {
         let undo = self.undo();
         self.out.clear();
-        let done = self.create(self.end, now_ms).and_then(|()| self.write_out(true));
+        let kind = self.active.as_ref().map_or(ChunkKind::Segment, |active| active.chunk.kind);
+        let done = self.create(self.end, now_ms, kind).and_then(|()| self.write_out(true));
         done.map_err(|failed| self.give_up(failed, &undo))
     }
 
@@ -129,11 +148,11 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Makes the segment that begins at this offset and time, and its head in `out`.
-    fn create(&mut self, base: u64, time_ms: i64) -> Result<(), Failed> {
+    fn create(&mut self, base: u64, time_ms: i64, kind: ChunkKind) -> Result<(), Failed> {
         self.seal();
         let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
         let file = self.storage.create(base).map_err(failed)?;
-        let chunk = segment::header(base, time_ms);
+        let chunk = ChunkHeader { kind, ..segment::header(base, time_ms) };
         segment::put_head(&chunk, &mut self.out);
         self.segments.push_back(SegmentEntry { base, bytes: 0, modified_ms: 0 });
         let summary = Some(Builder::new(&chunk));
@@ -141,6 +160,26 @@ impl<S: Storage> Journal<S> {
         self.clock.active_since_ms = None;
         self.counters.segments_created += 1;
         Ok(())
+    }
+
+    /// Makes the active segment, in which nothing is stored yet, one that takes spread batches. It
+    /// takes the other's place in one step, so that the log's end is never without a segment.
+    fn convert(&mut self) -> Result<(), Failed> {
+        let active = self.active.as_ref().expect("a commit writes to an active segment");
+        let chunk = ChunkHeader { kind: ChunkKind::Sparse, ..active.chunk };
+        let base = chunk.base_offset;
+        let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
+        let mut head = Vec::new();
+        segment::put_head(&chunk, &mut head);
+        let file = self.storage.create_aside(base).map_err(failed)?;
+        file.write_at(0, &head).map_err(failed)?;
+        file.sync().map_err(failed)?;
+        self.storage.replace(base).map_err(failed)?;
+        let (len, summary) = (head.len() as u64, Some(Builder::new(&chunk)));
+        self.active = Some(Active { file, chunk, pos: len, len, summary });
+        self.segments.back_mut().expect("the active segment is listed").bytes = len;
+        self.counters.dir_syncs += 1;
+        self.storage.sync_dir().map_err(Failed::Sync)
     }
 
     /// Takes the active segment out of use and leaves a summary beside it. Where that fails,
@@ -166,12 +205,13 @@ impl<S: Storage> Journal<S> {
         let (chunk, pos) = (active.chunk, active.pos);
         let mut taken = 0;
         for batch in batches {
-            if taken > 0 && !fits(segment_size, pos + self.out.len() as u64, batch) {
+            let at = pos + self.out.len() as u64;
+            if taken > 0 && !(fits(segment_size, at, batch) && takes(&chunk, batch)) {
                 break;
             }
             let body = &bodies[batch.body_at..batch.body_at + batch.body_len];
             let header = BatchHeader {
-                kind: BatchKind::Records,
+                kind: if batch.is_spread { BatchKind::Spread } else { BatchKind::Records },
                 starts_commit: taken == 0,
                 partition: batch.partition,
                 body_len: batch.body_len as u32,
@@ -187,7 +227,7 @@ impl<S: Storage> Journal<S> {
             if let Some(summary) = &mut active.summary {
                 let next = pos + self.out.len() as u64;
                 let at = next - (len + body.len()) as u64;
-                let payload = (u64::from(batch.count), batch.payload);
+                let payload = (u64::from(batch.records), batch.payload);
                 summary.add(at, next, &header, payload, batch.times_ms);
             }
             taken += 1;
@@ -279,6 +319,11 @@ impl<S: Storage> Journal<S> {
         active.summary = Builder::scan(&active.file, active.chunk, active.pos).unwrap_or(None);
         Ok(())
     }
+}
+
+/// Whether such a batch may be in such a segment.
+fn takes(chunk: &ChunkHeader, batch: &Pending) -> bool {
+    !batch.is_spread || chunk.kind == ChunkKind::Sparse
 }
 
 fn fits(segment_size: u32, pos: u64, batch: &Pending) -> bool {

@@ -118,6 +118,24 @@ pub enum AppendError {
         /// Bytes that wait.
         bytes: usize,
     },
+    /// The offset that was asked for belongs to another record already.
+    #[error("offset {given} is taken; the next record gets {next} or a later one")]
+    Taken {
+        /// What was asked for.
+        given: u64,
+        /// The least that is free.
+        next: u64,
+    },
+    /// More offsets would be left out than one call may.
+    #[error("offset {given} is more than {max} beyond {next}; begin another log")]
+    Far {
+        /// What was asked for.
+        given: u64,
+        /// The next that is free.
+        next: u64,
+        /// How many may be left out.
+        max: u64,
+    },
     /// An earlier sync failed.
     #[error("the journal stopped after a failed sync; open it again")]
     Poisoned,

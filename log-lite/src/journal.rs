@@ -150,7 +150,8 @@ impl<S: Storage> Journal<S> {
         let offset = self.next;
         self.next.checked_add(1).ok_or(AppendError::Exhausted)?;
         let max = self.max_body();
-        let open = self.pending.last().filter(|batch| batch.partition == partition);
+        let joinable = |batch: &&Pending| batch.partition == partition && !batch.is_spread;
+        let open = self.pending.last().filter(joinable);
         let delta = open.map_or(0, |batch| time_ms.wrapping_sub(batch.time_ms));
         let len = record::encoded_len(delta, key, value);
         let joins = open.is_some_and(|batch| batch.body_len + len <= max);
@@ -168,6 +169,9 @@ impl<S: Storage> Journal<S> {
                 partition,
                 offset,
                 count: 0,
+                records: 0,
+                is_spread: false,
+                records_end: offset,
                 time_ms,
                 body_at,
                 body_len: 0,
@@ -177,6 +181,7 @@ impl<S: Storage> Journal<S> {
         }
         let batch = self.pending.last_mut().expect("a batch was opened above");
         batch.count += 1;
+        batch.records += 1;
         batch.body_len += len;
         batch.payload += (key.len() + value.len()) as u64;
         batch.times_ms = (batch.times_ms.0.min(time_ms), batch.times_ms.1.max(time_ms));
@@ -244,12 +249,17 @@ impl<S: Storage> Journal<S> {
         &self.counters
     }
 
+    /// As it was opened.
+    pub fn options(&self) -> &JournalOptions {
+        &self.options
+    }
+
     /// Where the segments are.
     pub fn storage(&self) -> &S {
         &self.storage
     }
 
-    fn max_body(&self) -> usize {
+    pub(crate) fn max_body(&self) -> usize {
         MAX_BODY.min(self.options.segment_size as usize - HEAD_LEN - MAX_BATCH_HEADER)
     }
 }

@@ -32,6 +32,8 @@ mod rewrite;
 #[cfg(feature = "std")]
 mod segment;
 #[cfg(feature = "std")]
+mod spread;
+#[cfg(feature = "std")]
 mod stats;
 #[cfg(feature = "std")]
 mod storage;

@@ -1,6 +1,7 @@
 //! A reader: its own position, its own file handles, its own bounded buffer.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::batch::BatchHeader;
@@ -8,8 +9,9 @@ use crate::chunk::ChunkError;
 use crate::error::{Damage, Lost, ReadError, Why};
 use crate::record::Records;
 use crate::segment::{self, Head};
-use crate::storage::{DirStorage, Storage};
+use crate::storage::{DirStorage, SegmentEntry, Storage};
 use crate::summary::Summary;
+use crate::verify::SegmentInfo;
 use crate::walk::{Located, Met, Walk};
 
 /// Offsets that a seek walks over rather than look for the place anew.
@@ -22,6 +24,8 @@ pub struct BatchView<'a> {
     body: &'a [u8],
     from: u64,
     to: u64,
+    segment: u64,
+    bytes: Range<u64>,
 }
 
 impl<'a> BatchView<'a> {
@@ -39,6 +43,21 @@ impl<'a> BatchView<'a> {
     /// The offset after the last record.
     pub fn end(&self) -> u64 {
         self.to
+    }
+
+    /// Base offset of the segment that it is in.
+    pub fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    /// Its bytes in the segment, header and body.
+    pub fn bytes(&self) -> Range<u64> {
+        self.bytes.clone()
+    }
+
+    /// Whether it is the first batch of a group commit.
+    pub fn starts_commit(&self) -> bool {
+        self.header.starts_commit
     }
 
     /// The records, in order.
@@ -169,14 +188,29 @@ impl<S: Storage> Reader<S> {
         Ok(self.position)
     }
 
+    /// What a sealed segment holds, from the summary beside it: the segment is not read. `None`
+    /// where no summary can be believed, or the segment is gone.
+    ///
+    /// # Errors
+    /// [`ReadError::Io`].
+    pub fn segment_info(&self, segment: SegmentEntry) -> Result<Option<SegmentInfo>, ReadError> {
+        let found = self.head_and_summary(segment.base)?;
+        Ok(found.and_then(|(head, summary)| summary.info(&head, segment.bytes)))
+    }
+
     fn summary(&self, base: u64) -> Result<Option<Summary>, ReadError> {
+        Ok(self.head_and_summary(base)?.map(|(_, summary)| summary))
+    }
+
+    fn head_and_summary(&self, base: u64) -> Result<Option<(Head, Summary)>, ReadError> {
         let file = match self.storage.open(base, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("open", Some(base))(error)),
         };
         let head = segment::read_head(&file, base).map_err(failed("read", Some(base)))?;
-        Ok(head.ok().and_then(|head| Summary::load(&self.storage, &file, &head.chunk)))
+        let Ok(head) = head else { return Ok(None) };
+        Ok(Summary::load(&self.storage, &file, &head.chunk).map(|summary| (head, summary)))
     }
 
     /// The first record from the position on, and below `until`, that is at or after a time.
@@ -248,7 +282,7 @@ impl<S: Storage> Reader<S> {
             open.walk.rewind(found);
         }
         let body = open.walk.body(&open.file, found).map_err(failed_at(base, found.body_at))?;
-        Ok(BatchView { header, body, from, to })
+        Ok(BatchView { header, body, from, to, segment: base, bytes: found.at..found.next })
     }
 
     /// One step in the open segment.

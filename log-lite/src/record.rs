@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  record =                | time delta | key len | key | value len | value |   one after the other
+//!  spread =               (| skipped | time delta | key len | key | value len | value |)
 //!  sparse = | written |   (| skipped | time delta | key len | key | value len | value |)
 //! ```
 //! The time delta is a zigzag varint from the batch's time; lengths are varints. `skipped` is a
@@ -114,10 +115,13 @@ impl<'a> Records<'a> {
         let mut rest = self.clone();
         while rest.next().is_some() {}
         let whole = match rest.header.kind {
-            BatchKind::Records | BatchKind::Sparse => rest.at == rest.body.len(),
+            BatchKind::Records | BatchKind::Spread | BatchKind::Sparse => {
+                rest.at == rest.body.len()
+            }
             _ => true,
         };
-        whole && rest.next == rest.header.end()
+        let end = rest.header.end();
+        whole && (rest.next == end || (rest.header.kind == BatchKind::Spread && rest.next < end))
     }
 
     fn field(&mut self) -> Option<&'a [u8]> {
@@ -129,7 +133,9 @@ impl<'a> Records<'a> {
 
     fn offset(&mut self) -> Option<u64> {
         let offset = match self.header.kind {
-            BatchKind::Sparse => self.next.checked_add(varint::decode(self.body, &mut self.at)?)?,
+            BatchKind::Spread | BatchKind::Sparse => {
+                self.next.checked_add(varint::decode(self.body, &mut self.at)?)?
+            }
             _ => self.next,
         };
         (offset < self.header.end()).then_some(offset)
@@ -138,7 +144,7 @@ impl<'a> Records<'a> {
     fn fields(&mut self) -> Option<(i64, &'a [u8], &'a [u8])> {
         match self.header.kind {
             BatchKind::Bare => Some((0, &[], self.body)),
-            BatchKind::Records | BatchKind::Sparse => {
+            BatchKind::Records | BatchKind::Spread | BatchKind::Sparse => {
                 let time = varint::unzigzag(varint::decode(self.body, &mut self.at)?);
                 Some((time, self.field()?, self.field()?))
             }

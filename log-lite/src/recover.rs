@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use crate::batch::MAX_BODY;
-use crate::chunk::ChunkError;
+use crate::chunk::{ChunkError, ChunkHeader, ChunkKind};
 use crate::commit::zero;
 use crate::compact::settle;
 use crate::error::{Damage, JournalError, Why};
@@ -170,7 +170,9 @@ fn retire<S: Storage>(
 /// The offset after the last record of a segment without a header, if a commit begins in it.
 fn end_of_synced<F: SegmentFile>(file: &F, base: u64) -> io::Result<Option<u64>> {
     // Times are not known without the header, but offsets are.
-    let mut walk = Walk::new(&segment::header(base, 0).into());
+    // All that an ordinary segment may hold, a sparse one may too.
+    let chunk = ChunkHeader { kind: ChunkKind::Sparse, ..segment::header(base, 0) };
+    let mut walk = Walk::new(&chunk.into());
     let mut was_synced = false;
     loop {
         match walk.next(file, &|_| true, true)? {

@@ -231,7 +231,7 @@ impl<S: Storage> Journal<S> {
             match walk.next(&file, &|_| false, false)? {
                 Met::Batch(batch) => {
                     let lost = match batch.header.kind {
-                        BatchKind::Sparse => {
+                        BatchKind::Spread | BatchKind::Sparse => {
                             let records = Records::new(batch.header, walk.body(&file, &batch)?);
                             records.filter(|record| record.offset >= from).count() as u64
                         }

@@ -26,9 +26,10 @@ use crate::batch::{BatchHeader, MAX_BATCH_HEADER};
 use crate::chunk::ChunkHeader;
 use crate::crc::crc32c;
 use crate::record::Records;
-use crate::segment::HEAD_LEN;
+use crate::segment::{HEAD_LEN, Head};
 use crate::storage::{SegmentFile, Storage};
 use crate::varint;
+use crate::verify::SegmentInfo;
 use crate::walk::{Located, Met, Walk};
 
 const MAGIC: [u8; 4] = *b"HWSU";
@@ -83,6 +84,21 @@ impl Summary {
         let bytes = storage.read_summary(chunk.base_offset, MAX_SUMMARY).ok()??;
         let summary = Self::decode(&bytes)?;
         summary.is_of(file, chunk).unwrap_or(false).then_some(summary)
+    }
+
+    /// As the verifier says it; `None` where not all partitions are listed.
+    pub(crate) fn info(self, head: &Head, bytes: u64) -> Option<SegmentInfo> {
+        Some(SegmentInfo {
+            base: self.base,
+            end: head.extent.map_or(self.end, |extent| extent.end),
+            compacted: head.extent.is_some(),
+            bytes,
+            used: self.used,
+            batches: self.batches,
+            payload: self.payload,
+            times_ms: Some(self.times_ms),
+            partitions: self.partitions?,
+        })
     }
 
     /// Whether any record may be of these partitions.

@@ -123,6 +123,8 @@ pub enum GapCause {
     Damage,
     /// The gateway had no room or was told to drop.
     Overload,
+    /// Retention deleted it for its age before every reader had it.
+    Expired,
 }
 
 /// What a gap counts.

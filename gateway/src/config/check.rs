@@ -1,5 +1,7 @@
 //! From what is written to what is meant, collecting every fault on the way.
 
+mod logs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,9 +11,9 @@ use toml::Spanned;
 
 use super::raw::{self, Raw};
 use super::{
-    ColumnType, Config, ConfigError, Format, HttpConfig, LogConfig, MqttConfig, Problem,
-    QueryConfig, RouteConfig, RouteFormat, RulesConfig, StreamConfig, UpstreamConfig, UserConfig,
-    parse_size, parse_time,
+    ColumnType, Config, ConfigError, Format, HttpConfig, MqttConfig, Problem, QueryConfig,
+    RouteConfig, RouteFormat, RulesConfig, StreamConfig, UpstreamConfig, UserConfig, parse_size,
+    parse_time,
 };
 use crate::query::Plan;
 use crate::stream::{MQTT_STREAM, TopicPattern, is_filter};
@@ -19,7 +21,6 @@ use crate::stream::{MQTT_STREAM, TopicPattern, is_filter};
 const PARTITIONS_MAX: u16 = 64;
 /// A packet and what the journal adds to it fit into a record.
 const PACKET_BYTES_MAX: u64 = 900 << 10;
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (2 << 20)..=(1 << 30);
 
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
@@ -130,16 +131,16 @@ impl<'a> Checker<'a> {
     }
 
     fn config(&mut self, raw: Raw) -> Config {
-        self.later("logs", raw.logs.as_ref());
         self.later("table", raw.table.as_ref());
         let id = self.take("gateway.id", &raw.gateway.id, |id| check_name(id)).unwrap_or_default();
         let mqtt = self.mqtt(&raw);
         let http = self.http(&raw.http);
         let log = self.log(&raw.log);
+        let logs = self.logs(&raw.logs);
         let mut streams = Vec::new();
         let mut names = BTreeSet::from([MQTT_STREAM.to_owned()]);
         for stream in &raw.stream {
-            if let Some(stream) = self.stream(stream, &mut names) {
+            if let Some(stream) = self.stream(stream, &mut names, &raw.logs) {
                 streams.push(stream);
             }
         }
@@ -147,7 +148,7 @@ impl<'a> Checker<'a> {
         let upstreams = self.upstreams(&raw.upstream);
         let routes = self.routes(&raw.route, &raw.upstream, &names);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
-        Config { id, data_dir, mqtt, http, log, streams, queries, upstreams, routes }
+        Config { id, data_dir, mqtt, http, log, logs, streams, queries, upstreams, routes }
     }
 
     fn path(&self, text: &str) -> PathBuf {
@@ -240,39 +241,6 @@ impl<'a> Checker<'a> {
         HttpConfig { listen, token }
     }
 
-    fn log(&mut self, raw: &raw::Log) -> LogConfig {
-        if let Some(age) = &raw.max_age {
-            self.fault(
-                age.span().start,
-                "log.max_age",
-                "retention by age is not there yet; use max_size",
-            );
-        }
-        self.take_or("log.when_full", raw.when_full.as_ref(), (), |text| match text.as_str() {
-            "drop-oldest" => Ok(()),
-            "block" => Err("\"block\" is not there yet; write \"drop-oldest\"".to_owned()),
-            _ => Err(format!("{text:?}: write \"drop-oldest\"")),
-        });
-        let segment_bytes =
-            self.take_or("log.segment_size", raw.segment_size.as_ref(), 16 << 20, |text| {
-                let bytes = parse_size(text)?;
-                if SEGMENT_BYTES.contains(&bytes) {
-                    Ok(u32::try_from(bytes).expect("the range fits in 32 bits"))
-                } else {
-                    Err(format!("{text:?}: write a size from 2 MiB to 1 GiB"))
-                }
-            });
-        let max_bytes = self.take_or("log.max_size", raw.max_size.as_ref(), 4 << 30, |text| {
-            let bytes = parse_size(text)?;
-            if bytes >= 2 * u64::from(segment_bytes) {
-                Ok(bytes)
-            } else {
-                Err(format!("{text:?} is less than two segments of {segment_bytes} bytes"))
-            }
-        });
-        LogConfig { segment_bytes, max_bytes }
-    }
-
     fn address(&mut self, key: &str, text: Option<&Spanned<String>>, port: u16) -> SocketAddr {
         let default = SocketAddr::from(([127, 0, 0, 1], port));
         self.take_or(key, text, default, |text| {
@@ -285,9 +253,14 @@ impl<'a> Checker<'a> {
         })
     }
 
-    fn stream(&mut self, raw: &raw::Stream, names: &mut BTreeSet<String>) -> Option<StreamConfig> {
+    fn stream(
+        &mut self,
+        raw: &raw::Stream,
+        names: &mut BTreeSet<String>,
+        logs: &BTreeMap<Spanned<String>, raw::NamedLog>,
+    ) -> Option<StreamConfig> {
         self.later("stream.dedupe", raw.dedupe.as_ref());
-        self.later("stream.log", raw.log.as_ref());
+        let log = self.log_of_stream(raw.log.as_ref(), logs);
         let name = self.take("stream.name", &raw.name, |name| {
             let name = check_name(name)?;
             if name.ends_with(".rejected") || name.ends_with(".late") || !names.insert(name.clone())
@@ -331,7 +304,21 @@ impl<'a> Checker<'a> {
                 Err("only a json stream names its time; remove the key".to_owned())
             })
         });
-        Some(StreamConfig { name, topic, key, format, time, partitions, columns, lateness, idle })
+        Some(StreamConfig {
+            name,
+            topic,
+            key,
+            format,
+            time,
+            partitions,
+            columns,
+            lateness,
+            idle,
+            is_state: logs.iter().any(|(name, raw)| {
+                log.as_ref() == Some(name.get_ref()) && raw.compact == Some(true)
+            }),
+            log,
+        })
     }
 
     fn time(&mut self, key: &str, text: Option<&Spanned<String>>, default_s: u64) -> Duration {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Config, UpstreamConfig};
+use super::{Config, UpstreamConfig, WhenFull};
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -23,7 +23,18 @@ impl Config {
                 "partitions": stream.partitions,
                 "lateness_ms": millis(stream.lateness),
                 "idle_ms": millis(stream.idle),
+                "log": stream.log,
             })
+        });
+        let logs = self.logs.iter().map(|(name, log)| {
+            let shown = json!({
+                "segment_bytes": log.segment_bytes,
+                "max_bytes": log.max_bytes,
+                "max_age_ms": log.max_age.map(millis),
+                "compact": log.compact.is_some(),
+                "tombstone_grace_ms": log.compact.map(millis),
+            });
+            (name.clone(), shown)
         });
         let users =
             self.mqtt.users.iter().map(|user| json!({ "name": user.name, "password": MASK }));
@@ -47,7 +58,16 @@ impl Config {
             },
             "user": users.collect::<Vec<_>>(),
             "http": { "listen": self.http.listen, "token": self.http.token.as_ref().map(|_| MASK) },
-            "log": { "segment_bytes": self.log.segment_bytes, "max_bytes": self.log.max_bytes },
+            "log": {
+                "segment_bytes": self.log.segment_bytes,
+                "max_bytes": self.log.max_bytes,
+                "max_age_ms": self.log.max_age.map(millis),
+                "when_full": match self.log.when_full {
+                    WhenFull::DropOldest => "drop-oldest",
+                    WhenFull::Block => "block",
+                },
+            },
+            "logs": logs.collect::<serde_json::Map<_, _>>(),
             "stream": streams.collect::<Vec<_>>(),
             "query": self.queries.iter().map(|query| &query.sql).collect::<Vec<_>>(),
             "upstream": upstreams.collect::<serde_json::Map<_, _>>(),

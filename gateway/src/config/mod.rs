@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use log_lite::WhenFull;
+
 pub use error::{ConfigError, Problem};
 pub use units::{parse_size, parse_time};
 
@@ -32,6 +34,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// The journal.
     pub log: LogConfig,
+    /// Other logs, by name, for streams with `log = "NAME"`.
+    pub logs: BTreeMap<String, NamedLogConfig>,
     /// Streams, in the order of the file; the first that matches a topic takes the message.
     pub streams: Vec<StreamConfig>,
     /// Queries.
@@ -96,6 +100,24 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// Oldest segments are deleted above this.
     pub max_bytes: u64,
+    /// And when they were written longer ago than this.
+    pub max_age: Option<Duration>,
+    /// What happens to publishers or to records that were not forwarded, where the log is full.
+    pub when_full: WhenFull,
+}
+
+/// Another log, with a retention of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedLogConfig {
+    /// Bytes of a segment.
+    pub segment_bytes: u32,
+    /// Oldest segments are deleted above this.
+    pub max_bytes: Option<u64>,
+    /// And when they were written longer ago than this.
+    pub max_age: Option<Duration>,
+    /// How long a deleted key is remembered, where only the last value of each key is kept; `None`
+    /// where every record is.
+    pub compact: Option<Duration>,
 }
 
 /// How payloads of a stream read.
@@ -159,6 +181,10 @@ pub struct StreamConfig {
     pub lateness: Duration,
     /// After this much silence a source no longer holds windows open.
     pub idle: Duration,
+    /// The name of its log; `None`: the journal alone.
+    pub log: Option<String>,
+    /// Whether that log keeps only the last value of each key, and an empty payload deletes one.
+    pub is_state: bool,
 }
 
 /// A query.

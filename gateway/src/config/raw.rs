@@ -28,8 +28,9 @@ pub(super) struct Raw {
     pub(super) upstream: BTreeMap<Text, Upstream>,
     #[serde(default)]
     pub(super) route: Vec<Route>,
+    #[serde(default)]
+    pub(super) logs: BTreeMap<Text, NamedLog>,
     // Parts of the surface that a later version brings: known, so that the message can say so.
-    pub(super) logs: Option<Spanned<toml::Value>>,
     pub(super) table: Option<Spanned<toml::Value>>,
 }
 
@@ -92,6 +93,16 @@ pub(super) struct Log {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct NamedLog {
+    pub(super) segment_size: Option<Text>,
+    pub(super) max_size: Option<Text>,
+    pub(super) max_age: Option<Text>,
+    pub(super) compact: Option<bool>,
+    pub(super) tombstone_grace: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Stream {
     pub(super) name: Text,
     pub(super) topic: Text,
@@ -105,7 +116,8 @@ pub(super) struct Stream {
     /// After this much silence a source no longer holds its windows open.
     pub(super) idle: Option<Text>,
     pub(super) dedupe: Option<Spanned<toml::Value>>,
-    pub(super) log: Option<Spanned<toml::Value>>,
+    /// Where its records go once they are in the journal.
+    pub(super) log: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

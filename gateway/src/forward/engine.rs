@@ -13,6 +13,8 @@ use super::upstream::{Fault, SendError, Upstream};
 
 /// Marks are saved this often while they change.
 const MARK_EVERY_MS: u64 = 10_000;
+/// So often while publishers wait for a reader to move on.
+const MARK_BLOCKED_EVERY_MS: u64 = 1_000;
 
 /// The cause of a gap that stands for a record that the upstream did not take.
 const TOO_LARGE: &str = "too-large";
@@ -102,7 +104,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             self.fail(clock, &fault);
             return Step::Again;
         }
-        if now.ms.saturating_sub(self.marked_ms) >= MARK_EVERY_MS {
+        if now.ms.saturating_sub(self.marked_ms) >= self.mark_every_ms() {
             self.marked_ms = now.ms;
             self.save_marks();
         }
@@ -140,7 +142,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     }
 
     fn waiting(&self) -> Waiting {
-        let end = self.local.offsets().end;
+        let end = self.local.end();
         let scanned = self.lanes.iter().filter_map(Lane::scanned).min().unwrap_or(end);
         Waiting {
             staged: u32::try_from(self.batch.len()).unwrap_or(u32::MAX),
@@ -154,8 +156,12 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         // Every route waits for the offset that it has not looked at; one that does not run waits
         // for nothing.
         let beyond = self.lanes.iter().filter_map(Lane::scanned).min().filter(|_| for_data);
-        let until_ms = until_ms.min(now.ms.saturating_add(MARK_EVERY_MS));
+        let until_ms = until_ms.min(now.ms.saturating_add(self.mark_every_ms()));
         Step::Wait { until_ms, beyond }
+    }
+
+    fn mark_every_ms(&self) -> u64 {
+        if self.local.is_blocked() { MARK_BLOCKED_EVERY_MS } else { MARK_EVERY_MS }
     }
 
     fn open(&mut self) -> Result<Outcome, Fault> {

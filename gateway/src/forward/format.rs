@@ -80,6 +80,12 @@ impl Encoder {
         match (self.format, self.stream_format) {
             (RouteFormat::Original, _) => as_it_came(ValueKind::Payload, batch),
             (RouteFormat::Blocks, _) => as_it_came(ValueKind::Binary, batch),
+            // The delete of a key of a state stream has no value.
+            (RouteFormat::Json, Some(Format::Json))
+                if publish.payload.is_empty() && publish.rejected.is_none() =>
+            {
+                as_it_came(ValueKind::Payload, batch);
+            }
             (RouteFormat::Json, Some(Format::Json)) if publish.rejected.is_none() => {
                 as_it_came(ValueKind::Json, batch);
             }
@@ -169,6 +175,7 @@ fn cause(cause: GapCause) -> &'static str {
         GapCause::NodeOverflow => "nodeoverflow",
         GapCause::Damage => "damage",
         GapCause::Overload => "overload",
+        GapCause::Expired => "expired",
     }
 }
 

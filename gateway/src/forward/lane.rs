@@ -21,6 +21,8 @@ pub(super) struct Lane<S> {
     pub(super) name: String,
     /// Numbers of the stream's partitions in the journal with their index, ascending.
     partitions: Vec<(u16, u16)>,
+    /// The numbers alone.
+    numbers: Vec<u16>,
     encoder: Encoder,
     /// `None` until the upstream has said where to go on.
     reading: Option<Reading<S>>,
@@ -64,10 +66,11 @@ impl<S: Source> Lane<S> {
         let mut partitions: Vec<_> = numbers.iter().copied().zip(0..).collect();
         partitions.sort_unstable();
         let kept = mark.map_or(0, |mark| mark.scanned);
-        local.keep(&name, kept);
+        local.keep(&name, numbers, kept);
         let mut lane = Self {
             name,
             partitions,
+            numbers: numbers.to_vec(),
             encoder,
             reading: None,
             halted: None,
@@ -77,7 +80,7 @@ impl<S: Source> Lane<S> {
             is_truth: true,
         };
         // Before the first new record can hide that the journal ends early.
-        let end = local.offsets().end;
+        let end = local.end();
         if let Some(mark) = mark
             && let Err(why) = resume(&RouteStart::default(), Some(mark), 0, end)
         {
@@ -92,12 +95,12 @@ impl<S: Source> Lane<S> {
         if self.halted.is_some() {
             return;
         }
-        let offsets = local.offsets();
+        let offsets = local.start(&self.numbers)..local.end();
         self.is_truth = start.is_truth;
         match resume(start, self.mark, offsets.start, offsets.end) {
             Ok(from) => {
                 self.reading = Some(Reading {
-                    source: local.source(from),
+                    source: local.source(&self.numbers, from),
                     unread: Vec::new().into_iter(),
                     scanned: from,
                     is_staged: false,
@@ -212,7 +215,7 @@ impl<S: Source> Lane<S> {
         let position = confirmed.max(self.saved.map_or(0, |mark| mark.scanned));
         if position != self.kept {
             self.kept = position;
-            local.keep(&self.name, position);
+            local.keep(&self.name, &self.numbers, position);
         }
     }
 

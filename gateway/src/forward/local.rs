@@ -1,6 +1,5 @@
 //! What is local to a forwarder: the journal that it reads and the catalog that keeps its marks.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,12 +18,16 @@ pub(super) trait Source: Send {
 /// Journal and catalog, as the engine needs them.
 pub(super) trait Local: Send {
     type Source: Source;
-    /// Offsets that are durable.
-    fn offsets(&self) -> Range<u64>;
-    /// Reads from `from` on.
-    fn source(&self, from: u64) -> Self::Source;
-    /// `route` needs what is at or above `position`.
-    fn keep(&self, route: &str, position: u64);
+    /// The offset after the last that is durable.
+    fn end(&self) -> u64;
+    /// The first offset that can be read of a stream with these partitions.
+    fn start(&self, partitions: &[u16]) -> u64;
+    /// Reads a stream with these partitions, among others, from `from` on.
+    fn source(&self, partitions: &[u16], from: u64) -> Self::Source;
+    /// `route` needs what is at or above `position` in these partitions.
+    fn keep(&self, route: &str, partitions: &[u16], position: u64);
+    /// Publishers wait for a reader to move on.
+    fn is_blocked(&self) -> bool;
     /// What was saved for `route`.
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError>;
     /// Saves marks; a mark that is lost costs work, no data.
@@ -53,16 +56,24 @@ struct State {
 impl Local for Gateway {
     type Source = Reader;
 
-    fn offsets(&self) -> Range<u64> {
-        self.journal.stats().start..self.journal.durable().end
+    fn end(&self) -> u64 {
+        self.journal.durable().end
     }
 
-    fn source(&self, from: u64) -> Reader {
-        self.journal.reader(from)
+    fn start(&self, partitions: &[u16]) -> u64 {
+        self.journal.start_of(partitions)
     }
 
-    fn keep(&self, route: &str, position: u64) {
-        self.journal.keep(route, Some(position));
+    fn source(&self, partitions: &[u16], from: u64) -> Reader {
+        self.journal.reader_of(partitions, from)
+    }
+
+    fn keep(&self, route: &str, partitions: &[u16], position: u64) {
+        self.journal.keep_of(route, partitions, Some(position));
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.journal.is_blocked()
     }
 
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError> {

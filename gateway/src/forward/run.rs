@@ -197,6 +197,7 @@ fn drive(
         unix_ms: unix_ms(),
     };
     let mut durable = journal.watch();
+    let mut blocked = journal.blocked();
     let mut draining = false;
     loop {
         // A sender that is gone cannot ask any more: that is the end too.
@@ -216,6 +217,7 @@ fn drive(
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
                 () = data(&mut durable, beyond) => {}
+                _ = blocked.changed() => {}
                 // Both outcomes are looked at above.
                 _ = shutdown.changed(), if !draining => {}
             }

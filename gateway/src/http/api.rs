@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::{Context, Sources, openapi, records};
+use super::{Context, Sources, openapi, records, wear};
 
 pub(super) fn router() -> Router<Arc<Sources>> {
     Router::new()
@@ -26,6 +26,8 @@ pub(super) fn router() -> Router<Arc<Sources>> {
 async fn status(State(sources): Context) -> Response {
     let journal = sources.journal.stats();
     let durable = sources.journal.durable();
+    let reads = sources.journal.reads();
+    let blocked = sources.journal.blocked().borrow().as_ref().map(ToString::to_string);
     Json(json!({
         "gateway": {
             "id": sources.id,
@@ -44,7 +46,12 @@ async fn status(State(sources): Context) -> Response {
             "bytes_written": journal.counters.bytes_issued,
             "last_error": journal.last_error,
             "dropped_past_keep": journal.dropped_past_keep,
+            "blocked": blocked,
+            "reads_from_memory": reads.memory,
+            "reads_from_disk": reads.disk,
         },
+        "logs": sources.logs.statuses(),
+        "wear": wear::wear(&sources),
         "mqtt": (sources.mqtt)(),
         "streams": streams(&sources),
         "queries": (sources.queries)(),

@@ -5,6 +5,7 @@ mod guard;
 mod openapi;
 mod problem;
 mod records;
+mod wear;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use crate::config::HttpConfig;
 use crate::journal::Journal;
 use crate::node::Nodes;
+use crate::placement::PlacementMetrics;
 use crate::stream::{Rows, StreamStats, Streams};
 
 const PAGE: &str = include_str!("page/index.html");
@@ -53,8 +55,15 @@ pub struct Sources {
     pub queries: Ask,
     /// A list of route statuses.
     pub routes: Ask,
+    /// The logs beside the journal.
+    pub logs: PlacementMetrics,
     /// The configuration, secrets masked.
     pub config: Json,
+}
+
+/// Names what this room counts itself.
+pub fn register(registry: &mut Registry) {
+    wear::register(registry);
 }
 
 impl Sources {
@@ -67,7 +76,7 @@ impl Sources {
         } else if stats.failing {
             Some(format!("the journal cannot store, and nobody is acknowledged: {why}"))
         } else {
-            None
+            self.journal.blocked().borrow().as_ref().map(ToString::to_string)
         }
     }
 }

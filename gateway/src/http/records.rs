@@ -37,7 +37,7 @@ pub(super) async fn list(
     let limit = page.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
     let read = tokio::task::spawn_blocking(move || {
         let partitions = partitions(&sources, &name)?;
-        let from = start(&sources, page.from.as_deref())?;
+        let from = start(&sources, &partitions, page.from.as_deref())?;
         let (lines, next) = read_page(&sources, &partitions, from, limit)?;
         Ok::<_, Box<Response>>((
             lines,
@@ -68,10 +68,10 @@ fn partitions(sources: &Sources, name: &str) -> Result<Vec<u16>, Box<Response>> 
 }
 
 /// An offset, `earliest`, `latest` or a time.
-fn start(sources: &Sources, from: Option<&str>) -> Result<u64, Box<Response>> {
-    let Some(from) = from else { return Ok(sources.journal.stats().start) };
+fn start(sources: &Sources, partitions: &[u16], from: Option<&str>) -> Result<u64, Box<Response>> {
+    let Some(from) = from else { return Ok(sources.journal.start_of(partitions)) };
     match from {
-        "earliest" => return Ok(sources.journal.stats().start),
+        "earliest" => return Ok(sources.journal.start_of(partitions)),
         "latest" => return Ok(sources.journal.durable().end),
         _ => {}
     }
@@ -81,7 +81,7 @@ fn start(sources: &Sources, from: Option<&str>) -> Result<u64, Box<Response>> {
     if let Ok(time) = from.parse::<jiff::Timestamp>() {
         return sources
             .journal
-            .offset_at(time.as_millisecond())
+            .offset_at(partitions, time.as_millisecond())
             .map_err(|fault| Box::new(problem::internal(&fault.to_string())));
     }
     Err(Box::new(problem::bad_request(&format!(
@@ -96,7 +96,7 @@ fn read_page(
     from: u64,
     limit: usize,
 ) -> Result<(Vec<u8>, u64), Box<Response>> {
-    let mut reader = sources.journal.reader(from);
+    let mut reader = sources.journal.reader_of(partitions, from);
     let mut lines = Vec::new();
     let (mut found, mut scanned) = (0, 0);
     let mut next = from;

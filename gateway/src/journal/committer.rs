@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit};
-use log_lite::Storage;
-use tracing::{error, warn};
+use log_lite::{DropCause, Storage, WhenFull};
+use tracing::{error, info, warn};
 
+use super::blocked::{BRIM_BYTES, Blocked};
 use super::tail::Commit;
-use super::{Journal, NewRecord, Pending, Shared, lock};
+use super::{Fullness, Journal, NewRecord, Pending, Shared, lock};
 
 /// After a commit failed for want of room, publishers may try again this much later.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Retention by age looks at the clock this often, or sixteen times in `max_age`.
+const RETAIN_EVERY: Duration = Duration::from_secs(30);
+const RETAIN_EVERY_MIN: Duration = Duration::from_millis(100);
 
 pub(super) fn spawn<S>(shared: Arc<Shared>, log: log_lite::Journal<S>) -> JoinHandle<()>
 where
@@ -23,7 +28,15 @@ where
     std::thread::Builder::new()
         .name("journal".into())
         .spawn(move || {
-            let mut committer = Committer { journal: Journal { shared }, log, segments: 0 };
+            let age = log.options().max_age_ms.map(|age_ms| Duration::from_millis(age_ms / 16));
+            let retain_every = age.unwrap_or(RETAIN_EVERY).clamp(RETAIN_EVERY_MIN, RETAIN_EVERY);
+            let mut committer = Committer {
+                journal: Journal { shared },
+                log,
+                segments: 0,
+                retained: Instant::now(),
+                retain_every,
+            };
             committer.run();
         })
         .expect("a thread can be started at start-up")
@@ -32,7 +45,10 @@ where
 struct Committer<S: Storage> {
     journal: Journal,
     log: log_lite::Journal<S>,
+    /// Segments that were made when retention ran last, and when that was.
     segments: u64,
+    retained: Instant,
+    retain_every: Duration,
 }
 
 /// Why a commit did not happen.
@@ -59,6 +75,8 @@ impl Failure {
 struct Taken {
     commit: Commit,
     closed: bool,
+    /// Retention is to be looked at though nothing was committed.
+    look: bool,
 }
 
 impl<S: Storage> Committer<S> {
@@ -68,6 +86,9 @@ impl<S: Storage> Committer<S> {
             let taken = self.take();
             if !taken.commit.records.is_empty() && !self.commit(taken.commit) {
                 return;
+            }
+            if taken.look || self.is_time() {
+                self.retain();
             }
             if taken.closed {
                 self.close("the gateway is shutting down");
@@ -79,20 +100,31 @@ impl<S: Storage> Committer<S> {
     /// Waits for records and takes all of them: the next batch gathers while this one is written.
     fn take(&self) -> Taken {
         let mut pending = lock(&self.journal.shared.pending);
-        while pending.records.is_empty() && pending.closed.is_none() {
+        while pending.records.is_empty()
+            && pending.closed.is_none()
+            && !pending.look
+            && !self.is_time()
+        {
+            let wait = self.retain_every.saturating_sub(self.retained.elapsed());
             pending = self
                 .journal
                 .shared
                 .work
-                .wait(pending)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+                .wait_timeout(pending, wait)
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .0;
         }
+        let look = std::mem::take(&mut pending.look);
         let bytes = Bytes::from(std::mem::take(&mut pending.bytes));
         let records: Arc<[_]> = std::mem::take(&mut pending.records).into();
         let first = pending.first;
         pending.first += records.len() as u64;
         pending.committing = bytes.len();
-        Taken { commit: Commit { first, bytes, records }, closed: pending.closed.is_some() }
+        Taken { commit: Commit { first, bytes, records }, closed: pending.closed.is_some(), look }
+    }
+
+    fn is_time(&self) -> bool {
+        self.retained.elapsed() >= self.retain_every
     }
 
     /// False when the journal can go on no more.
@@ -110,7 +142,7 @@ impl<S: Storage> Committer<S> {
                 stats.records += count;
                 stats.failing = false;
                 drop(stats);
-                self.retain();
+                self.look_after_commit();
                 true
             }
             Err(problem) => self.fail(&problem),
@@ -139,8 +171,15 @@ impl<S: Storage> Committer<S> {
         let generation = {
             let mut pending = lock(&self.journal.shared.pending);
             let generation = pending.generation + 1;
-            *pending =
-                Pending { first: end, generation, closed: pending.closed, ..Pending::default() };
+            *pending = Pending {
+                first: end,
+                generation,
+                closed: pending.closed,
+                fullness: pending.fullness,
+                look: pending.look,
+                readers_missing: pending.readers_missing,
+                ..Pending::default()
+            };
             generation
         };
         let mut stats = lock(&self.journal.shared.stats);
@@ -163,15 +202,41 @@ impl<S: Storage> Committer<S> {
         self.journal.shared.room.notify_waiters();
     }
 
-    /// Retention runs when a segment was added, never while records wait for nothing.
+    /// Retention runs when a segment was added or the log is full.
+    fn look_after_commit(&mut self) {
+        let added = self.log.stats().segments_created != self.segments;
+        if added || (self.blocks() && self.room() == 0) {
+            self.retain();
+        } else if self.blocks() {
+            self.say_fullness(None);
+        }
+    }
+
+    fn blocks(&self) -> bool {
+        self.log.options().when_full == WhenFull::Block
+    }
+
+    fn room(&mut self) -> u64 {
+        let furthest = self.furthest();
+        self.log.set_keep(furthest.map_or(u64::MAX, |furthest| furthest.position));
+        self.log.room()
+    }
+
+    /// The reader that is furthest behind.
+    fn furthest(&self) -> Option<Blocked> {
+        let keep = lock(&self.journal.shared.keep);
+        let furthest = keep.iter().min_by_key(|(_, position)| **position)?;
+        Some(Blocked { reader: furthest.0.clone(), position: *furthest.1 })
+    }
+
     fn retain(&mut self) {
-        let segments = self.log.stats().segments_created;
-        if segments == self.segments {
+        self.retained = Instant::now();
+        if lock(&self.journal.shared.pending).readers_missing {
             return;
         }
-        self.segments = segments;
-        let keep = lock(&self.journal.shared.keep).values().copied().min();
-        self.log.set_keep(keep.unwrap_or(u64::MAX));
+        self.segments = self.log.stats().segments_created;
+        let furthest = self.furthest();
+        self.log.set_keep(furthest.as_ref().map_or(u64::MAX, |furthest| furthest.position));
         match self.log.enforce_retention(jiff::Timestamp::now().as_millisecond()) {
             Ok(dropped) => {
                 for range in dropped.iter().filter(|range| range.past_keep) {
@@ -180,24 +245,49 @@ impl<S: Storage> Committer<S> {
             }
             Err(problem) => warn!(%problem, "retention could not delete the oldest segment"),
         }
+        if self.blocks() {
+            self.say_fullness(furthest.filter(|_| self.log.room() == 0));
+        }
         self.note();
+    }
+
+    /// Lets publishers go on, or says whom they wait for.
+    fn say_fullness(&self, blocked: Option<Blocked>) {
+        let beyond =
+            self.log.size().saturating_sub(self.log.options().max_size.unwrap_or(u64::MAX));
+        let fullness = match &blocked {
+            None => Fullness::Room,
+            Some(_) if beyond < BRIM_BYTES => Fullness::Full,
+            Some(_) => Fullness::Brim,
+        };
+        let shared = &self.journal.shared;
+        let before = std::mem::replace(&mut lock(&shared.pending).fullness, fullness);
+        match &blocked {
+            Some(blocked) if before == Fullness::Room => {
+                lock(&shared.stats).blocks += 1;
+                warn!("{blocked}");
+            }
+            None if before != Fullness::Room => {
+                info!("the log has room again; publishers go on");
+                shared.room.notify_waiters();
+            }
+            _ => {}
+        }
+        shared.blocked.send_if_modified(|said| {
+            let changed = *said != blocked;
+            *said = blocked;
+            changed
+        });
     }
 
     /// What was deleted before every reader that keeps had it becomes a gap record in each
     /// partition that lost something.
     fn note_gap(&self, range: &log_lite::Dropped) {
-        warn!(range.first, range.end, "retention deleted records that were not forwarded yet");
+        let (first, end, cause) = (range.first, range.end, range.cause);
+        warn!(first, end, ?cause, "retention deleted records that were not forwarded yet");
         for (partition, count) in &range.counts {
             lock(&self.journal.shared.stats).dropped_past_keep += count;
-            let envelope = Envelope::Gap(Gap {
-                cause: GapCause::Retention,
-                source: "",
-                unit: GapUnit::Offsets,
-                first: range.first,
-                last: range.end.saturating_sub(1),
-                count: Some(*count),
-                boot_epoch: 0,
-            });
+            let envelope = retention_gap(range, *count);
             let record = NewRecord {
                 partition: *partition,
                 time_ms: jiff::Timestamp::now().as_millisecond(),
@@ -216,4 +306,21 @@ impl<S: Storage> Committer<S> {
         stats.counters = *self.log.stats();
         stats.bytes = self.log.size();
     }
+}
+
+/// The gap record of a partition that lost `count` records with this range.
+pub(crate) fn retention_gap(range: &log_lite::Dropped, count: u64) -> Envelope<'static> {
+    let cause = match range.cause {
+        DropCause::Size => GapCause::Retention,
+        DropCause::Age => GapCause::Expired,
+    };
+    Envelope::Gap(Gap {
+        cause,
+        source: "",
+        unit: GapUnit::Offsets,
+        first: range.first,
+        last: range.end.saturating_sub(1),
+        count: Some(count),
+        boot_epoch: 0,
+    })
 }

@@ -2,6 +2,7 @@
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -33,7 +34,13 @@ impl Collector for JournalCollector {
             ("journal_syncs", "File syncs issued", stats.counters.syncs),
             ("journal_bytes_asked", "Bytes of keys and values", stats.counters.bytes_asked),
             ("journal_bytes_issued", "Bytes given to the disk", stats.counters.bytes_issued),
+            (
+                "journal_device_bytes",
+                "Bytes of the 4 KiB blocks that the writes touched",
+                stats.counters.device_bytes,
+            ),
             ("journal_failed_commits", "Commits that failed", stats.counters.failed_commits),
+            ("journal_blocks", "Times that publishers had to wait for a reader", stats.blocks),
             (
                 "journal_dropped_unread",
                 "Records deleted by retention before they were forwarded",
@@ -45,7 +52,17 @@ impl Collector for JournalCollector {
             let kind = counter.metric_type();
             counter.encode(encoder.encode_descriptor(name, help, None, kind)?)?;
         }
+        let reads = self.journal.reads();
+        let family = [("memory", reads.memory), ("disk", reads.disk)];
+        let help = "Reads that gave records, by where they came from";
+        let mut reads =
+            encoder.encode_descriptor("journal_reads", help, None, MetricType::Counter)?;
+        for (from, count) in family {
+            ConstCounter::new(count).encode(reads.encode_family(&[("from", from)])?)?;
+        }
+        let blocked = u64::from(self.journal.is_blocked());
         let gauges = [
+            ("journal_blocked", "1 while publishers wait for a reader", blocked),
             ("journal_start_offset", "The oldest offset", stats.start),
             ("journal_end_offset", "The offset after the newest", self.journal.durable().end),
             ("journal_size_bytes", "Bytes of all segments", stats.bytes),

@@ -5,24 +5,32 @@
 //! the batch grows while the disk works, no timer is involved. [`Journal::watch`] says what is
 //! durable. Readers ([`Reader`]) see durable records only, the newest from memory.
 
+mod blocked;
 mod committer;
+mod history;
 mod metrics;
 mod reader;
 mod tail;
+mod types;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
-use headwater_shared::envelope::{Envelope, EnvelopeError};
+use log_lite::WhenFull;
 use tokio::sync::{Notify, watch};
 
+pub use blocked::Blocked;
+pub(crate) use committer::retention_gap;
+pub use history::{Extent, History};
 pub use log_lite::{Counters, JournalError, JournalOptions, Recovery};
 pub use metrics::register;
 pub use reader::{ReadError, Reader};
+pub use types::{AppendError, Durable, JournalStats, NewRecord, Reads, Record, Ticket};
 
+use history::HistoryReader;
 use tail::Tail;
 
 /// The partition that holds what belongs to no stream: session changes and ticks.
@@ -45,116 +53,6 @@ pub const RECORD_BYTES_MAX: usize = 1000 << 10;
 
 const _: () = assert!(RECORD_BYTES_MAX + 64 <= log_lite::MAX_BODY);
 
-/// One record of the journal.
-#[derive(Clone, Debug)]
-pub struct Record {
-    /// Dense over the whole journal.
-    pub offset: u64,
-    /// Which partition of which stream, as the catalog numbers them.
-    pub partition: u16,
-    /// Event time, ms since 1970.
-    pub time_ms: i64,
-    /// The stream's key, UTF-8.
-    pub key: Bytes,
-    /// The encoded envelope.
-    pub value: Bytes,
-}
-
-impl Record {
-    /// The envelope; its texts and payload borrow from the record.
-    ///
-    /// # Errors
-    /// [`EnvelopeError`] for a record that a newer gateway wrote.
-    pub fn envelope(&self) -> Result<Envelope<'_>, EnvelopeError> {
-        Envelope::decode(&self.value)
-    }
-
-    /// The key as text; a key that is not UTF-8 reads as empty (the gateway writes none).
-    pub fn key_str(&self) -> &str {
-        std::str::from_utf8(&self.key).unwrap_or_default()
-    }
-}
-
-/// A record on its way into the journal.
-#[derive(Clone, Copy, Debug)]
-pub struct NewRecord<'a> {
-    /// Which partition.
-    pub partition: u16,
-    /// Event time, ms since 1970.
-    pub time_ms: i64,
-    /// The stream's key.
-    pub key: &'a str,
-    /// What it holds.
-    pub envelope: &'a Envelope<'a>,
-}
-
-/// The promise of an append: durable once [`Durable::covers`] says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
-    /// The record's offset.
-    pub offset: u64,
-    /// Rises when a commit fails; see [`Durable::lost`].
-    pub generation: u64,
-}
-
-/// What is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Durable {
-    /// All offsets below this are synced.
-    pub end: u64,
-    /// Rises when a commit fails: the records that were waiting are gone, unacknowledged.
-    pub generation: u64,
-    /// The journal takes no more (disk failed or shutting down).
-    pub closed: bool,
-}
-
-impl Durable {
-    /// The record of `ticket` is on disk.
-    pub fn covers(&self, ticket: Ticket) -> bool {
-        ticket.generation == self.generation && ticket.offset < self.end
-    }
-
-    /// The record of `ticket` may be gone: its sender must not be acknowledged and has to send again.
-    pub fn lost(&self, ticket: Ticket) -> bool {
-        ticket.generation != self.generation || (self.closed && ticket.offset >= self.end)
-    }
-}
-
-/// Why nothing was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// The journal is shut or its disk failed.
-    #[error("the journal takes no more: {0}")]
-    Closed(&'static str),
-    /// The record is larger than a batch may be.
-    #[error("the record of {0} bytes is larger than the journal takes")]
-    TooLarge(usize),
-    /// More waits for the disk than may; only a publisher that did not [`Journal::admit`] sees it.
-    #[error("{0} bytes wait for the disk; send again later")]
-    Overload(usize),
-}
-
-/// Offsets and counters for metrics and the page.
-#[derive(Clone, Debug, Default)]
-pub struct JournalStats {
-    /// The oldest offset that is still there.
-    pub start: u64,
-    /// What log-lite counted.
-    pub counters: Counters,
-    /// Group commits.
-    pub commits: u64,
-    /// Records in them.
-    pub records: u64,
-    /// The last failure of a commit.
-    pub last_error: Option<String>,
-    /// No commit has succeeded since that failure.
-    pub failing: bool,
-    /// Records that retention deleted before a reader that keeps had them.
-    pub dropped_past_keep: u64,
-    /// Bytes of all segments.
-    pub bytes: u64,
-}
-
 /// A handle; clones share the journal.
 #[derive(Clone)]
 pub struct Journal {
@@ -170,6 +68,12 @@ struct Shared {
     tail: Mutex<Tail>,
     stats: Mutex<JournalStats>,
     keep: Mutex<BTreeMap<String, u64>>,
+    blocks_when_full: bool,
+    blocked: watch::Sender<Option<Blocked>>,
+    reads_memory: AtomicU64,
+    reads_disk: AtomicU64,
+    /// Other logs that hold records of these partitions too.
+    histories: OnceLock<BTreeMap<u16, Arc<History>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -183,6 +87,22 @@ struct Pending {
     closed: Option<&'static str>,
     /// Bytes that the committer holds at the moment.
     committing: usize,
+    fullness: Fullness,
+    /// The committer is to look at retention again.
+    look: bool,
+    /// Not all readers have said yet what they need, so nothing may be deleted.
+    readers_missing: bool,
+}
+
+/// What a log that blocks still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fullness {
+    #[default]
+    Room,
+    /// Publishers wait.
+    Full,
+    /// Nothing is taken but what follows from what is there.
+    Brim,
 }
 
 impl Pending {
@@ -223,6 +143,11 @@ impl Journal {
                 ..JournalStats::default()
             }),
             keep: Mutex::new(BTreeMap::new()),
+            blocks_when_full: log.options().when_full == WhenFull::Block,
+            blocked: watch::Sender::new(None),
+            reads_memory: AtomicU64::new(0),
+            reads_disk: AtomicU64::new(0),
+            histories: OnceLock::new(),
             thread: Mutex::new(None),
         });
         let thread = committer::spawn(Arc::clone(&shared), log);
@@ -242,6 +167,9 @@ impl Journal {
         let size = record.envelope.size_max();
         if size + record.key.len() > RECORD_BYTES_MAX {
             return Err(AppendError::TooLarge(size));
+        }
+        if pending.fullness == Fullness::Brim && !blocked::is_derived(record.envelope) {
+            return Err(AppendError::Full);
         }
         let start = pending.bytes.len();
         if start + size > PENDING_BYTES_LIMIT {
@@ -271,14 +199,25 @@ impl Journal {
         Ok(ticket)
     }
 
-    /// Returns when publishers may send more: what waits for the disk is bounded.
+    /// Returns when publishers may send more: what waits for the disk is bounded, and a log that
+    /// blocks when it is full has room.
     pub async fn admit(&self) {
+        self.admitted(|pending| pending.fullness == Fullness::Room).await;
+    }
+
+    /// Returns when the gateway itself may write more: it waits for the disk, never for readers,
+    /// because it is one.
+    pub async fn admit_own(&self) {
+        self.admitted(|_| true).await;
+    }
+
+    async fn admitted(&self, may: impl Fn(&Pending) -> bool) {
         loop {
             let notified = self.shared.room.notified();
             {
                 let pending = lock(&self.shared.pending);
                 let waiting = pending.bytes.len() + pending.committing;
-                if waiting < PENDING_BYTES_MAX || pending.closed.is_some() {
+                if pending.closed.is_some() || (waiting < PENDING_BYTES_MAX && may(&pending)) {
                     return;
                 }
             }
@@ -286,13 +225,29 @@ impl Journal {
         }
     }
 
+    /// Why publishers wait for a reader, now and whenever it changes; `None` where they do not.
+    /// A reader that keeps and has something to save does so soon, to let them go on.
+    pub fn blocked(&self) -> watch::Receiver<Option<Blocked>> {
+        self.shared.blocked.subscribe()
+    }
+
     /// The offset of the first record, in the order of the log, whose time is at or after
-    /// `time_ms`. Reads files.
+    /// `time_ms`; where these partitions are in another log too, also of what only that one has.
+    /// Reads files.
     ///
     /// # Errors
     /// [`ReadError::Io`].
-    pub fn offset_at(&self, time_ms: i64) -> Result<u64, ReadError> {
+    pub fn offset_at(&self, partitions: &[u16], time_ms: i64) -> Result<u64, ReadError> {
         let io = |problem: log_lite::ReadError| ReadError::Io(problem.to_string());
+        if let Some(history) = self.history_of(partitions) {
+            let to = history.extent().end.min(self.stats().start);
+            let mut disk = log_lite::Reader::open_dir(history.dir()).map_err(io)?;
+            disk.only(Some(partitions));
+            let found = disk.seek_time(time_ms, to).map_err(io)?;
+            if found < to {
+                return Ok(found);
+            }
+        }
         let mut disk = log_lite::Reader::open_dir(&self.shared.dir).map_err(io)?;
         disk.seek_time(time_ms, self.durable().end).map_err(io)
     }
@@ -330,17 +285,101 @@ impl Journal {
 
     /// A reader of durable records that starts at `from`.
     pub fn reader(&self, from: u64) -> Reader {
-        Reader::new(Arc::clone(&self.shared), from)
+        Reader::new(Arc::clone(&self.shared), None, from)
+    }
+
+    /// A reader that starts at `from`, of a stream with these partitions: where their records are
+    /// in another log too, it gives those that the journal has deleted. Of other partitions it
+    /// gives what the journal has.
+    pub fn reader_of(&self, partitions: &[u16], from: u64) -> Reader {
+        let history = self.history_of(partitions);
+        let history = history.map(|history| HistoryReader::new(Arc::clone(history), partitions));
+        Reader::new(Arc::clone(&self.shared), history, from)
+    }
+
+    /// The first offset that [`Journal::reader_of`] these partitions can give.
+    pub fn start_of(&self, partitions: &[u16]) -> u64 {
+        let start = lock(&self.shared.stats).start;
+        match self.history_of(partitions).map(|history| history.extent()) {
+            Some(extent) if extent.start < extent.end => start.min(extent.start),
+            _ => start,
+        }
+    }
+
+    /// [`Journal::keep`] for a reader of these partitions alone: where their records are in another
+    /// log too, it is that log that keeps them.
+    pub fn keep_of(&self, name: &str, partitions: &[u16], position: Option<u64>) {
+        match self.history_of(partitions) {
+            Some(history) => history.keep(name, position),
+            None => self.keep(name, position),
+        }
+    }
+
+    /// The records of these partitions go to other logs too. Said once, before they are read.
+    ///
+    /// # Panics
+    /// If it was said before.
+    pub fn set_histories(&self, histories: BTreeMap<u16, Arc<History>>) {
+        let set = self.shared.histories.set(histories);
+        assert!(set.is_ok(), "the gateway names its logs once, when it starts");
+    }
+
+    /// All partitions of a stream are in the same log.
+    fn history_of(&self, partitions: &[u16]) -> Option<&Arc<History>> {
+        self.shared.histories.get()?.get(partitions.first()?)
+    }
+
+    /// Publishers wait rather than that something is deleted which a reader keeps.
+    pub fn blocks_when_full(&self) -> bool {
+        self.shared.blocks_when_full
+    }
+
+    /// Publishers wait for a reader at the moment.
+    pub fn is_blocked(&self) -> bool {
+        self.shared.blocked.borrow().is_some()
     }
 
     /// `name` still needs what is at or above `position`; `None` gives it up. Retention reports
-    /// what it has to delete in spite of that.
+    /// what it has to delete in spite of that, or blocks publishers rather than delete it.
     pub fn keep(&self, name: &str, position: Option<u64>) {
-        let mut keep = lock(&self.shared.keep);
-        match position {
-            Some(position) => keep.insert(name.to_owned(), position),
-            None => keep.remove(name),
+        let before = {
+            let mut keep = lock(&self.shared.keep);
+            match position {
+                Some(position) => keep.insert(name.to_owned(), position),
+                None => keep.remove(name),
+            }
         };
+        if before != position {
+            self.look(|pending| pending.fullness != Fullness::Room);
+        }
+    }
+
+    /// Until [`Journal::readers_are_known`], retention deletes nothing: at a start readers say one
+    /// after the other what they need.
+    pub fn await_readers(&self) {
+        lock(&self.shared.pending).readers_missing = true;
+    }
+
+    /// Whoever needs something has called [`Journal::keep`].
+    pub fn readers_are_known(&self) {
+        self.look(|pending| std::mem::take(&mut pending.readers_missing));
+    }
+
+    /// Wakes the committer to look at retention, if `needed`.
+    fn look(&self, needed: impl FnOnce(&mut Pending) -> bool) {
+        let mut pending = lock(&self.shared.pending);
+        if needed(&mut pending) {
+            pending.look = true;
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// How often records came from memory and from files.
+    pub fn reads(&self) -> Reads {
+        Reads {
+            memory: self.shared.reads_memory.load(Ordering::Relaxed),
+            disk: self.shared.reads_disk.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether a state that is saved for the records below `saved` has to be saved again, however

@@ -1,9 +1,11 @@
 //! A reader of durable records with a position of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::history::HistoryReader;
 use super::{Record, Shared, lock};
 
 /// A position that cannot be read, and where to go on.
@@ -38,11 +40,14 @@ pub struct Reader {
     shared: Arc<Shared>,
     position: u64,
     disk: Option<log_lite::Reader>,
+    history: Option<HistoryReader>,
+    /// The journal is known to begin here or later.
+    start: u64,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, from: u64) -> Self {
-        Self { shared, position: from, disk: None }
+    pub(super) fn new(shared: Arc<Shared>, history: Option<HistoryReader>, from: u64) -> Self {
+        Self { shared, position: from, disk: None, history, start: 0 }
     }
 
     /// The offset of the next record.
@@ -54,6 +59,9 @@ impl Reader {
     pub fn seek(&mut self, offset: u64) {
         self.position = offset;
         self.disk = None;
+        if let Some(history) = &mut self.history {
+            history.forget();
+        }
     }
 
     /// The next records, about `bytes_max` (at least one record); none when caught up. Reads a
@@ -62,18 +70,34 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] names the range; the next call goes on behind it.
     pub fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
-        let in_memory = lock(&self.shared.tail).read(self.position, bytes_max);
-        let records = match in_memory {
-            Some(records) => {
-                self.disk = None;
-                records
+        loop {
+            if let Some(to) = self.in_history() {
+                let records = self.read_history(to, bytes_max)?;
+                if records.is_empty() {
+                    self.position = to;
+                    continue;
+                }
+                return Ok(self.took(records, false));
             }
-            None => self.read_disk(bytes_max)?,
-        };
-        if let Some(last) = records.last() {
-            self.position = last.offset + 1;
+            let in_memory = lock(&self.shared.tail).read(self.position, bytes_max);
+            if let Some(records) = in_memory {
+                self.disk = None;
+                return Ok(self.took(records, true));
+            }
+            match self.read_disk(bytes_max) {
+                Ok(records) => return Ok(self.took(records, false)),
+                Err(problem) => {
+                    if let log_lite::ReadError::Trimmed { start } = problem {
+                        self.start = start;
+                        if self.in_history().is_some() {
+                            self.disk = None;
+                            continue;
+                        }
+                    }
+                    return Err(self.skip(problem));
+                }
+            }
         }
-        Ok(records)
     }
 
     /// Waits until there is something to read; false when the journal is shut and all was read.
@@ -86,13 +110,38 @@ impl Reader {
         }
     }
 
-    fn read_disk(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+    fn took(&mut self, records: Vec<Record>, from_memory: bool) -> Vec<Record> {
+        let Shared { reads_memory, reads_disk, .. } = &*self.shared;
+        let reads = if from_memory { reads_memory } else { reads_disk };
+        if let Some(last) = records.last() {
+            self.position = last.offset + 1;
+            reads.fetch_add(1, Ordering::Relaxed);
+        }
+        records
+    }
+
+    /// Up to where the history is to be read; `None`: it is the journal's turn.
+    fn in_history(&mut self) -> Option<u64> {
+        let history = self.history.as_ref()?;
+        self.start = self.start.max(lock(&self.shared.stats).start);
+        history.serves_to(self.position, self.start)
+    }
+
+    fn read_history(&mut self, to: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let history = self.history.as_mut().expect("asked only where there is one");
+        history.read(self.position, to, bytes_max).map_err(|problem| {
+            let (error, position) = ReadError::of_history(self.position, to, problem);
+            self.position = position;
+            error
+        })
+    }
+
+    fn read_disk(&mut self, bytes_max: usize) -> Result<Vec<Record>, log_lite::ReadError> {
         let limit = self.shared.durable.borrow().end;
         let disk = match self.disk.as_mut() {
             Some(disk) => disk,
             None => {
-                let mut disk = log_lite::Reader::open_dir(&self.shared.dir)
-                    .map_err(|problem| ReadError::Io(problem.to_string()))?;
+                let mut disk = log_lite::Reader::open_dir(&self.shared.dir)?;
                 disk.seek(self.position);
                 self.disk.insert(disk)
             }
@@ -103,22 +152,13 @@ impl Reader {
             match disk.next(limit) {
                 Ok(Some(batch)) => {
                     for record in batch.records() {
-                        let mut both = Vec::with_capacity(record.key.len() + record.value.len());
-                        both.extend_from_slice(record.key);
-                        both.extend_from_slice(record.value);
-                        bytes += both.len() + size_of::<Record>();
-                        let both = Bytes::from(both);
-                        out.push(Record {
-                            offset: record.offset,
-                            partition: record.partition,
-                            time_ms: record.time_ms,
-                            key: both.slice(..record.key.len()),
-                            value: both.slice(record.key.len()..),
-                        });
+                        let record = record_of(&record);
+                        bytes += record.key.len() + record.value.len() + size_of::<Record>();
+                        out.push(record);
                     }
                 }
                 Ok(None) => break,
-                Err(problem) if out.is_empty() => return Err(self.skip(problem)),
+                Err(problem) if out.is_empty() => return Err(problem),
                 // What was read before the damage goes out first; the next call meets it again.
                 Err(_) => {
                     self.disk = None;
@@ -145,5 +185,20 @@ impl Reader {
             }
             other => ReadError::Io(other.to_string()),
         }
+    }
+}
+
+/// A record of its own, in one piece of memory.
+pub(super) fn record_of(record: &log_lite::Record<'_>) -> Record {
+    let mut both = Vec::with_capacity(record.key.len() + record.value.len());
+    both.extend_from_slice(record.key);
+    both.extend_from_slice(record.value);
+    let both = Bytes::from(both);
+    Record {
+        offset: record.offset,
+        partition: record.partition,
+        time_ms: record.time_ms,
+        key: both.slice(..record.key.len()),
+        value: both.slice(record.key.len()..),
     }
 }

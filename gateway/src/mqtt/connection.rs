@@ -85,6 +85,8 @@ pub(crate) struct Connection<S> {
     /// Of the journal, when it was last looked at.
     generation: u64,
     applied: watch::Receiver<u64>,
+    /// A message waits in the buffer until the journal takes more.
+    held: bool,
     last_heard: Instant,
     last_progress: Instant,
     last_save: Instant,
@@ -118,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             keep_alive: start.keep_alive,
             will: start.will,
             expiry_s: start.expiry_s,
+            held: false,
             last_heard: now,
             last_progress: now,
             last_save: now,
@@ -144,15 +147,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 timer.as_mut().reset(deadline);
             }
             let willing = self.willing();
-            let admitted = willing && self.is_admitted();
+            let held = willing && self.held;
             let settles = self.session.is_waiting() || waiting == Waiting::Durable;
             tokio::select! {
                 biased;
                 code = &mut self.claim.kick => {
                     return Err(End::Kicked(code.unwrap_or(reason::UNSPECIFIED)));
                 }
-                event = self.wire.next(admitted) => self.moved(event)?,
-                () = self.context.intake.journal().admit(), if willing && !admitted => {}
+                event = self.wire.next(willing && !held) => self.moved(event)?,
+                () = self.context.intake.journal().admit(), if held => {}
                 _ = self.durable.changed(), if settles => {}
                 _ = self.applied.changed(), if waiting == Waiting::State => {}
                 () = timer.as_mut() => self.tick(willing)?,
@@ -213,6 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let bytes = std::mem::take(&mut self.wire.inbuf);
         let mut used = 0;
         let mut received = 0;
+        self.held = false;
         let result = loop {
             if !self.willing() {
                 break Ok(());
@@ -222,8 +226,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(None) => break Ok(()),
                 Err(fault) => break Err(End::Fault(fault)),
             };
+            // Messages wait at the door; what else a client says is taken all the while.
+            if frame.kind == frame::PUBLISH {
+                self.held = received == 0 && !self.is_admitted();
+                if self.held {
+                    break Ok(());
+                }
+                received += 1;
+            }
             used += frame.whole.len();
-            received += u64::from(frame.kind == frame::PUBLISH);
             let packet = match codec::read_packet(&frame, self.session.version()) {
                 Ok(packet) => packet,
                 Err(fault) => break Err(End::Fault(fault)),
@@ -343,7 +354,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(keep_alive) = self.keep_alive
             && now >= self.last_heard + keep_alive
         {
-            if willing && self.is_admitted() {
+            if self.held && self.context.journal().is_blocked() {
+                // Long enough that the client has given up; its next connection sends again.
+                return Err(Fault::new(reason::SERVER_BUSY, "the log is full").into());
+            }
+            if willing && !self.held {
                 return Err(Fault::new(reason::KEEP_ALIVE, "silent for 1.5 keep-alives").into());
             }
             self.last_heard = now;

@@ -30,6 +30,8 @@ const READ_BYTES: usize = 64 << 10;
 /// How often the state is saved while records come in, or sooner where the journal is small for what
 /// comes ([`Journal::outgrows`]).
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How often while publishers wait for a reader to move on.
+const SAVE_BLOCKED_EVERY: Duration = Duration::from_secs(1);
 /// How often it is saved where it is larger than [`LARGE_STATE_BYTES`], which spares the disk.
 const SAVE_LARGE_EVERY: Duration = Duration::from_secs(60);
 const LARGE_STATE_BYTES: usize = 1 << 20;
@@ -122,6 +124,9 @@ impl QueryRunner {
             .filter_map(|(stream, _, number)| (stream == parts.source).then_some(number))
             .collect();
         inputs.sort_unstable();
+        let saved = catalog.checkpoint(&keep_name(&parts.name))?;
+        let needed = saved.map_or_else(|| journal.start_of(&inputs), |saved| saved.position);
+        journal.keep(&keep_name(&parts.name), Some(needed));
         let own = streams.get(&parts.name).expect("streams know every configured query");
         let late = streams.late(&parts.name).expect("streams know the late stream of every query");
         Ok(Self {
@@ -190,6 +195,7 @@ impl QueryRunner {
         mut following: Following,
         shutdown: &mut watch::Receiver<bool>,
     ) -> End {
+        let mut blocked = self.journal.blocked();
         loop {
             if stopped(shutdown) {
                 self.settle(&mut following).await;
@@ -202,21 +208,23 @@ impl QueryRunner {
             if let Err(end) = self.tick(&mut following) {
                 return end;
             }
-            let outgrown = self.journal.outgrows(following.saved_position);
-            if outgrown || following.saved.elapsed() >= save_every(following.state_bytes) {
+            let is_blocked = blocked.borrow_and_update().is_some();
+            let save_at = following.saved + save_every(following.state_bytes, is_blocked);
+            if Instant::now() >= save_at || self.journal.outgrows(following.saved_position) {
                 self.settle(&mut following).await;
             }
             if !caught_up {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let wake_at = self.wake_at(&mut following);
+            let wake_at = self.wake_at(&mut following, save_at);
             tokio::select! {
                 more = following.reader.wait() => if !more {
                     self.settle(&mut following).await;
                     return End::Done;
                 },
                 () = tokio::time::sleep_until(wake_at) => {}
+                _ = blocked.changed() => {}
                 () = self.lost() => {}
                 () = stop(shutdown) => {}
             }
@@ -225,7 +233,7 @@ impl QueryRunner {
 
     /// Takes the next records. True when caught up.
     async fn step(&mut self, following: &mut Following) -> Result<bool, End> {
-        self.journal.admit().await;
+        self.journal.admit_own().await;
         let first = following.reader.position();
         let caught_up = match following.reader.read(READ_BYTES) {
             Ok(records) => {
@@ -286,7 +294,7 @@ impl QueryRunner {
         loop {
             let more = following.follow.apply(input, &mut following.writes);
             if !following.writes.is_empty() {
-                self.journal.admit().await;
+                self.journal.admit_own().await;
                 for write in following.writes.drain(..) {
                     self.write(&write)?;
                 }
@@ -328,16 +336,15 @@ impl QueryRunner {
         match self.journal.append(&record) {
             Ok(ticket) => following.tick = Some(ticket),
             // A later look at the clock writes it.
-            Err(AppendError::TooLarge(_) | AppendError::Overload(_)) => {}
+            Err(AppendError::TooLarge(_) | AppendError::Overload(_) | AppendError::Full) => {}
             Err(AppendError::Closed(_)) => return Err(End::Done),
         }
         Ok(())
     }
 
     /// When there is something to do without a new record.
-    fn wake_at(&self, following: &mut Following) -> Instant {
+    fn wake_at(&self, following: &mut Following, save_at: Instant) -> Instant {
         let now_ms = now_ms();
-        let save_at = following.saved + save_every(following.state_bytes);
         let Some(idle_at_ms) = following.idle_at_ms(now_ms) else { return save_at };
         let silence_ms = u64::try_from(idle_at_ms.saturating_sub(now_ms)).unwrap_or(0);
         let earliest = (following.started + self.idle()).max(following.ticked + TICK_EVERY);
@@ -412,7 +419,7 @@ impl QueryRunner {
 
     /// The name of the checkpoint, and under which it holds back retention.
     fn keep_name(&self) -> String {
-        format!("query:{}", self.plan.name)
+        keep_name(&self.plan.name)
     }
 
     fn idle(&self) -> Duration {
@@ -455,8 +462,16 @@ async fn stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn save_every(state_bytes: usize) -> Duration {
-    if state_bytes > LARGE_STATE_BYTES { SAVE_LARGE_EVERY } else { SAVE_EVERY }
+fn keep_name(query: &str) -> String {
+    format!("query:{query}")
+}
+
+fn save_every(state_bytes: usize, is_blocked: bool) -> Duration {
+    match state_bytes {
+        _ if is_blocked => SAVE_BLOCKED_EVERY,
+        LARGE_STATE_BYTES.. => SAVE_LARGE_EVERY,
+        _ => SAVE_EVERY,
+    }
 }
 
 fn now_ms() -> i64 {

@@ -6,7 +6,7 @@ use headwater_shared::envelope::{Envelope, Publish};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use crate::config::Format;
+use crate::config::{Format, StreamConfig};
 use crate::journal::{AppendError, Journal, NewRecord, Ticket};
 use crate::node::{Admission, Nodes};
 use crate::stream::{Stream, Streams, json};
@@ -116,6 +116,9 @@ impl Intake {
             Some(Format::Blocks) => self.publish_block(stream, message),
             Some(Format::Json) => {
                 let config = stream.config.as_ref().expect("only a configured stream is JSON");
+                if config.is_state && message.payload.is_empty() {
+                    return self.delete(stream, config, message);
+                }
                 match json::parse(config, message.payload) {
                     Ok(parsed) => {
                         let time_ms = parsed.time_ms.unwrap_or(message.now_ms);
@@ -158,6 +161,22 @@ impl Intake {
         let stream = self.streams.route(&topic);
         self.append(stream, &reply, message.now_ms, key_of(stream, &topic), None)?;
         Ok(())
+    }
+
+    /// An empty payload deletes a key of a state stream.
+    fn delete(
+        &self,
+        stream: &Stream,
+        config: &StreamConfig,
+        message: &Incoming<'_>,
+    ) -> Result<Accepted, IntakeError> {
+        let in_topic = |key: &String| config.topic.captures().any(|capture| capture == key);
+        if config.key.as_ref().is_none_or(in_topic) {
+            let key = key_of(stream, message.topic);
+            return self.append(stream, message, message.now_ms, key, None);
+        }
+        let reason = "an empty payload deletes its key, and the key is not a level of the topic";
+        self.reject(stream, message, reason)
     }
 
     fn publish_block(

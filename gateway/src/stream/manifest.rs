@@ -27,6 +27,9 @@ pub(super) struct SavedStream {
     topic: String,
     key: Option<String>,
     format: String,
+    /// The log beside the journal where its records are too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
 }
 
 /// A data directory whose manifest cannot be used.
@@ -60,6 +63,7 @@ impl Manifest {
                 topic: config.topic.to_string(),
                 key: config.key.clone(),
                 format: config.format.name().to_owned(),
+                log: config.log.clone(),
             };
             (config.name.clone(), saved)
         });
@@ -112,6 +116,8 @@ impl SavedStream {
             columns: BTreeMap::new(),
             lateness: std::time::Duration::ZERO,
             idle: std::time::Duration::ZERO,
+            log: self.log.clone(),
+            is_state: false,
         })
     }
 }

@@ -139,6 +139,14 @@ impl Streams {
         self.streams.get(&format!("{query}{LATE}"))
     }
 
+    /// The partitions of all streams whose records go to the log `log` too.
+    pub fn in_log(&self, log: &str) -> Vec<u16> {
+        let goes = |stream: &&Stream| {
+            stream.config.as_ref().is_some_and(|config| config.log.as_deref() == Some(log))
+        };
+        self.streams.values().filter(goes).flat_map(|stream| stream.partitions.clone()).collect()
+    }
+
     /// All streams, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Stream> {
         self.streams.values()

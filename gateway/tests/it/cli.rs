@@ -42,7 +42,7 @@ pub(crate) fn publish(port: u16, messages: &[(&str, &str)]) {
     });
 }
 
-fn lines(output: &[u8]) -> Vec<Json> {
+pub(crate) fn lines(output: &[u8]) -> Vec<Json> {
     text(output).lines().map(|line| serde_json::from_str(line).expect("NDJSON")).collect()
 }
 

@@ -3,9 +3,13 @@
 mod acknowledged;
 mod cli;
 mod door;
+mod full;
+mod log_tools;
+mod logs;
 mod mqtt;
 mod mqtt_clients;
 mod peer;
+mod placement;
 mod power;
 mod process;
 mod query;

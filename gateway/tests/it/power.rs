@@ -36,6 +36,14 @@ impl Disk {
         disk
     }
 
+    /// The same disk, whose power goes before call `call` changes anything.
+    pub(crate) fn and_cut_at(self, call: u64) -> Self {
+        let mut contents = self.lock();
+        (contents.calls, contents.cut_at) = (0, Some(call));
+        drop(contents);
+        self
+    }
+
     /// Calls that changed something.
     pub(crate) fn calls(&self) -> u64 {
         self.lock().calls

@@ -17,6 +17,7 @@ mod ring;
 mod ring_async;
 mod ring_cuts;
 mod sim;
+mod spread;
 mod summary;
 mod tmpfs;
 

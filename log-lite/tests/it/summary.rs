@@ -66,6 +66,23 @@ fn offsets_of(storage: &SimStorage, only: &[u16], limit: u64) -> Vec<u64> {
 }
 
 #[test]
+fn what_a_sealed_segment_holds_is_known_without_reading_it() {
+    let (storage, journal) = sample();
+    let reader = Reader::open(storage.clone()).unwrap();
+    let report = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    let sealed = journal.segments().len() - 1;
+    let (infos, read) = bytes_read(&storage, || {
+        let segments = journal.segments().take(sealed);
+        segments.map(|segment| reader.segment_info(segment).unwrap()).collect::<Vec<_>>()
+    });
+    let known: Vec<_> = infos.into_iter().map(|info| info.expect("it is sealed")).collect();
+    assert_eq!(known, report.segments[..sealed]);
+    assert!(read < 1024 * sealed as u64, "{read} bytes of {sealed} segments");
+    let newest = journal.segments().last().unwrap();
+    assert_eq!(reader.segment_info(newest).unwrap(), None);
+}
+
+#[test]
 fn a_reader_of_a_rare_partition_reads_only_the_segment_that_has_it() {
     let (storage, journal) = sample();
     let total = journal.size();

@@ -4,7 +4,6 @@ mod cluster;
 mod disk;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use headwater_shared::envelope::{Envelope, Publish};
@@ -166,17 +165,24 @@ impl Source for FakeSource {
 impl Local for World {
     type Source = FakeSource;
 
-    fn offsets(&self) -> Range<u64> {
-        let log = self.log();
-        log.start..log.records.len() as u64
+    fn end(&self) -> u64 {
+        self.log().records.len() as u64
     }
 
-    fn source(&self, from: u64) -> FakeSource {
+    fn start(&self, _partitions: &[u16]) -> u64 {
+        self.log().start
+    }
+
+    fn source(&self, _partitions: &[u16], from: u64) -> FakeSource {
         FakeSource { log: Arc::clone(&self.log), position: from }
     }
 
-    fn keep(&self, route: &str, position: u64) {
+    fn keep(&self, route: &str, _partitions: &[u16], position: u64) {
         self.log().kept.insert(route.to_owned(), position);
+    }
+
+    fn is_blocked(&self) -> bool {
+        false
     }
 
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError> {

@@ -17,7 +17,7 @@ impl QueryRunner {
     pub(super) async fn resume(&mut self) -> Result<Following, CatalogError> {
         self.pending = None;
         self.land().await;
-        let start = self.journal.stats().start;
+        let start = self.journal.start_of(&self.inputs);
         let end = self.journal.durable().end;
         let mut follow = Follow::new(Arc::clone(&self.plan));
         let (mut scan, mut from) = (start, start);
@@ -39,7 +39,7 @@ impl QueryRunner {
         self.scan(scan, end, &mut follow).await;
         let mut following = Following {
             follow,
-            reader: self.journal.reader(from),
+            reader: self.journal.reader_of(&self.inputs, from),
             writes: Vec::new(),
             started: Instant::now(),
             saved: Instant::now(),

@@ -1,0 +1,260 @@
+//! A line of an export as a record of the log.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use headwater_shared::envelope::{Envelope, Publish};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use crate::config::Format;
+use crate::stream::{MQTT_STREAM, Stream, Streams, is_topic};
+
+/// A record as `log export` writes it. Without `raw` it is built from the rest.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    offset: Option<u64>,
+    stream: Option<String>,
+    partition: Option<u16>,
+    time: i64,
+    key: String,
+    topic: Option<String>,
+    value: Option<Json>,
+    raw: Option<String>,
+}
+
+/// A record that can be appended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// Partition of the journal.
+    pub(super) number: u16,
+    /// Its offset where it came from.
+    pub(super) offset: Option<u64>,
+    pub(super) time_ms: i64,
+    pub(super) key: String,
+    pub(super) value: Vec<u8>,
+    /// A QoS 2 packet id was taken out.
+    pub(super) cleared: bool,
+}
+
+/// What a line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Record(Imported),
+    /// A record of this stream, whose rows a query writes: they are numbered and would pass for
+    /// its own. The query makes them again from what it reads.
+    LeftOut(String),
+}
+
+/// Reads lines for one data directory.
+pub(super) struct Importer<'a> {
+    pub(super) streams: &'a Streams,
+    /// Put all into this stream, by key.
+    pub(super) into: Option<&'a str>,
+    /// The clock, ms since 1970.
+    pub(super) now_ms: i64,
+}
+
+impl Importer<'_> {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// A text that says what is wrong and what to do.
+    pub(super) fn read(&self, text: &str) -> Result<Read, String> {
+        let line: Line =
+            serde_json::from_str(text).map_err(|problem| format!("not a record: {problem}"))?;
+        let stream = self.stream(&line)?;
+        if !takes_messages(stream) {
+            return Ok(Read::LeftOut(stream.name.clone()));
+        }
+        let number = self.partition(&line, stream)?;
+        let (value, cleared) = match &line.raw {
+            Some(raw) => exact(raw)?,
+            None => (self.build(&line, stream)?, false),
+        };
+        let Line { offset, time: time_ms, key, .. } = line;
+        Ok(Read::Record(Imported { number, offset, time_ms, key, value, cleared }))
+    }
+
+    fn stream(&self, line: &Line) -> Result<&Stream, String> {
+        let name = self.into.or(line.stream.as_deref()).ok_or(
+            "it does not say which stream it is of: export without --plain, or give --into STREAM",
+        )?;
+        self.streams.get(name).ok_or_else(|| {
+            format!("there is no stream {name:?} here: configure it and start the gateway once")
+        })
+    }
+
+    fn partition(&self, line: &Line, stream: &Stream) -> Result<u16, String> {
+        let Some(partition) = line.partition.filter(|_| self.into.is_none()) else {
+            return Ok(stream.partition_of(&line.key));
+        };
+        let (name, count) = (&stream.name, stream.partitions.len());
+        stream.partitions.get(usize::from(partition)).copied().ok_or_else(|| {
+            format!(
+                "stream {name:?} has {count} partitions here, and this is of partition \
+                 {partition}: configure more, or give --into {name} to place records by key"
+            )
+        })
+    }
+
+    fn build(&self, line: &Line, stream: &Stream) -> Result<Vec<u8>, String> {
+        let topic = line.topic.as_deref().filter(|topic| is_topic(topic));
+        let topic = topic.ok_or("without `raw` it needs the `topic` that it was published to")?;
+        let value = line.value.as_ref().ok_or("it has neither `raw` nor `value`")?;
+        let format = stream.config.as_ref().map(|config| config.format);
+        let (rejected, payload) = match value {
+            _ if format == Some(Format::Blocks) => {
+                return Err("a node's block can only be imported with its `raw` bytes".to_owned());
+            }
+            Json::Object(_) if format == Some(Format::Json) => (None, value.to_string().into()),
+            _ if format == Some(Format::Json) => {
+                return Err(format!("stream {:?} takes JSON objects only", stream.name));
+            }
+            Json::Object(object) if is_rejected(stream) => {
+                let reason = object.get("rejected").and_then(Json::as_str);
+                let reason = reason.ok_or("a rejected message says why in `rejected`")?;
+                (Some(reason), payload(object.get("payload").unwrap_or(&Json::Null))?)
+            }
+            other => (None, payload(other)?),
+        };
+        let envelope = Envelope::Publish(Publish {
+            topic,
+            client: "",
+            arrival_ms: self.now_ms,
+            qos: 1,
+            retain: false,
+            packet_id: None,
+            properties: &[],
+            rejected,
+            payload: &payload,
+        });
+        Ok(encode(&envelope))
+    }
+}
+
+/// Streams that messages come into; others are a query's, or no longer configured.
+pub(super) fn takes_messages(stream: &Stream) -> bool {
+    stream.config.is_some() || stream.name == MQTT_STREAM || is_rejected(stream)
+}
+
+fn is_rejected(stream: &Stream) -> bool {
+    stream.config.is_none() && stream.name.ends_with(".rejected")
+}
+
+/// The stored bytes, and whether a packet id had to be taken out: it belongs to a handshake that
+/// is long over, and a new message with the same id would be dropped for a second copy.
+fn exact(raw: &str) -> Result<(Vec<u8>, bool), String> {
+    let bytes = BASE64.decode(raw).map_err(|problem| format!("`raw` is not base64: {problem}"))?;
+    let envelope = Envelope::decode(&bytes).map_err(|problem| format!("`raw`: {problem}"))?;
+    match envelope {
+        Envelope::Publish(publish) if publish.packet_id.is_some() => {
+            Ok((encode(&Envelope::Publish(Publish { packet_id: None, ..publish })), true))
+        }
+        Envelope::Publish(_) | Envelope::Output(_) | Envelope::Gap(_) => Ok((bytes, false)),
+        Envelope::Session(_) | Envelope::Tick(_) => {
+            Err("it is a note of the gateway itself and means nothing in another log".to_owned())
+        }
+    }
+}
+
+fn encode(envelope: &Envelope<'_>) -> Vec<u8> {
+    let mut buffer = vec![0; envelope.size_max()];
+    let used = envelope.encode(&mut buffer).expect("size_max is an upper bound").len();
+    buffer.truncate(used);
+    buffer
+}
+
+/// The bytes that are shown as `value`: JSON as it is; other text, which is shown as a string, as
+/// that text; and `{"base64":"..."}`.
+fn payload(value: &Json) -> Result<Vec<u8>, String> {
+    match value {
+        Json::String(text) if serde_json::from_str::<Json>(text).is_err() => {
+            Ok(text.clone().into_bytes())
+        }
+        Json::Object(object) if object.len() == 1 => match object.get("base64") {
+            Some(Json::String(text)) => BASE64
+                .decode(text)
+                .map_err(|problem| format!("`value.base64` is not base64: {problem}")),
+            _ => Ok(value.to_string().into_bytes()),
+        },
+        other => Ok(other.to_string().into_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_shared::envelope::Gap;
+    use headwater_shared::envelope::{GapCause, GapUnit, Output, Tick};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn publish(packet_id: Option<u16>) -> Envelope<'static> {
+        Envelope::Publish(Publish {
+            topic: "notes/x",
+            client: "c",
+            arrival_ms: 7,
+            qos: 2,
+            retain: true,
+            packet_id,
+            properties: &[1, 2],
+            rejected: None,
+            payload: b"\xFF text",
+        })
+    }
+
+    fn raw(envelope: &Envelope<'_>) -> String {
+        BASE64.encode(encode(envelope))
+    }
+
+    #[test]
+    fn raw_bytes_stay_as_they_are() {
+        let gap = Envelope::Gap(Gap {
+            cause: GapCause::Damage,
+            source: "n",
+            unit: GapUnit::Offsets,
+            first: 1,
+            last: 2,
+            count: None,
+            boot_epoch: 0,
+        });
+        let output =
+            Envelope::Output(Output { query: "q", sequence: 1, input_offset: 2, payload: b"{}" });
+        for envelope in [publish(None), gap, output] {
+            assert_eq!(exact(&raw(&envelope)), Ok((encode(&envelope), false)));
+        }
+    }
+
+    #[test]
+    fn the_packet_id_of_a_handshake_that_is_over_is_taken_out() {
+        assert_eq!(exact(&raw(&publish(Some(9)))), Ok((encode(&publish(None)), true)));
+    }
+
+    #[test]
+    fn the_gateways_own_notes_are_refused() {
+        let refused = exact(&raw(&Envelope::Tick(Tick { now_ms: 1 }))).expect_err("a tick");
+        assert!(refused.contains("the gateway itself"), "{refused}");
+    }
+
+    #[test]
+    fn a_value_becomes_the_payload_that_it_was_shown_for() {
+        assert_eq!(payload(&json!("plain text")), Ok(b"plain text".to_vec()));
+        assert_eq!(payload(&json!("quoted")), Ok(b"quoted".to_vec()));
+        assert_eq!(payload(&json!("12")), Ok(b"\"12\"".to_vec()), "text 12 is shown as a number");
+        assert_eq!(payload(&json!(12)), Ok(b"12".to_vec()));
+        assert_eq!(payload(&json!({ "base64": "/w==" })), Ok(vec![0xFF]));
+        assert_eq!(payload(&json!({ "a": [1] })), Ok(b"{\"a\":[1]}".to_vec()));
+        assert!(payload(&json!({ "base64": "%" })).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_the_reader_panic(raw in prop::collection::vec(any::<u8>(), 0..64)) {
+            let raw = BASE64.encode([&[1][..], &raw].concat());
+            if let Ok((value, _)) = exact(&raw) {
+                prop_assert!(Envelope::decode(&value).is_ok());
+            }
+        }
+    }
+}
