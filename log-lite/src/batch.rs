@@ -74,6 +74,7 @@ pub struct BatchHeader {
 }
 
 /// Why bytes are not a batch header.
+#[cfg(feature = "std")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     /// Nothing was written here.
@@ -83,30 +84,51 @@ pub(crate) enum HeaderError {
 }
 
 impl BatchHeader {
+    /// Of no batch.
+    pub(crate) const EMPTY: Self = Self {
+        kind: BatchKind::Trim,
+        starts_commit: false,
+        partition: 0,
+        body_len: 0,
+        count: 0,
+        offset: 0,
+        time_ms: 0,
+        body_crc: 0,
+    };
+
     /// The offset after the batch's last record; of a mark, its own.
     pub(crate) fn end(&self) -> u64 {
         self.offset + u64::from(self.count)
     }
 
     /// Writes the header, both checksums included, and returns its length.
-    pub(crate) fn encode(&self, chunk: &ChunkHeader, out: &mut [u8; MAX_BATCH_HEADER]) -> usize {
+    #[inline(never)]
+    pub(crate) fn encode(&self, chunk: &ChunkHeader, out: &mut [u8]) -> usize {
         let flag = if self.starts_commit { COMMIT_FLAG } else { 0 };
-        out[0] = MARKER | flag | self.kind as u8;
-        let mut at = 1;
-        at += varint::encode(u64::from(self.partition), &mut out[at..]);
-        at += varint::encode(u64::from(self.body_len), &mut out[at..]);
-        if self.kind.has_count() {
-            at += varint::encode(u64::from(self.count), &mut out[at..]);
+        let mut rest = out.iter_mut();
+        let room = rest.len();
+        if let Some(marker) = rest.next() {
+            *marker = MARKER | flag | self.kind as u8;
         }
-        at += varint::encode(self.offset - chunk.base_offset, &mut out[at..]);
+        varint::put(u64::from(self.partition), &mut rest);
+        varint::put(u64::from(self.body_len), &mut rest);
+        if self.kind.has_count() {
+            varint::put(u64::from(self.count), &mut rest);
+        }
+        varint::put(self.offset.wrapping_sub(chunk.base_offset), &mut rest);
         let time = self.time_ms.wrapping_sub(chunk.base_time_ms);
-        at += varint::encode(varint::zigzag(time), &mut out[at..]);
+        varint::put(varint::zigzag(time), &mut rest);
+        let at = room - rest.len();
         let crc = crc::header_crc(chunk.epoch, &out[..at], self.body_crc);
-        out[at..at + 2].copy_from_slice(&crc.to_le_bytes());
-        out[at + 2..at + 6].copy_from_slice(&self.body_crc.to_le_bytes());
+        let [crc_0, crc_1] = crc.to_le_bytes();
+        let [body_0, body_1, body_2, body_3] = self.body_crc.to_le_bytes();
+        if let Some(crcs) = out.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+            *crcs = [crc_0, crc_1, body_0, body_1, body_2, body_3];
+        }
         at + 6
     }
 
+    #[cfg(feature = "std")]
     /// Reads a header at the start of `bytes`, and returns it with its length.
     pub(crate) fn decode(bytes: &[u8], chunk: &ChunkHeader) -> Result<(Self, usize), HeaderError> {
         match bytes.first() {
@@ -115,12 +137,24 @@ impl BatchHeader {
         }
     }
 
+    #[cfg(feature = "std")]
     fn parse(bytes: &[u8], chunk: &ChunkHeader) -> Option<(Self, usize)> {
-        let marker = *bytes.first()?;
-        if !is_marker_in(chunk.kind, marker) {
+        let mut header = Self::EMPTY;
+        let len = header.parse_into(bytes, chunk)?;
+        Some((header, len))
+    }
+
+    /// Takes a header from the start of `bytes` where it stands; for callers that have no room for
+    /// a second one. What it holds where there is none is not defined.
+    pub(crate) fn parse_into(&mut self, bytes: &[u8], chunk: &ChunkHeader) -> Option<usize> {
+        let (marker, mut rest) = bytes.split_first()?;
+        if !is_marker_in(chunk.kind, *marker) {
             return None;
         }
-        let kind = match marker & (COMPACTED_FLAG | 3) {
+        self.starts_commit = marker & COMMIT_FLAG != 0;
+        let partition = varint::take(&mut rest);
+        let body_len = varint::take(&mut rest);
+        self.kind = match marker & (COMPACTED_FLAG | 3) {
             1 => BatchKind::Records,
             2 => BatchKind::Bare,
             3 => BatchKind::Trim,
@@ -128,34 +162,22 @@ impl BatchHeader {
             6 => BatchKind::Lost,
             _ => BatchKind::End,
         };
-        let mut at = 1;
-        let partition = u16::try_from(varint::decode(bytes, &mut at)?).ok()?;
-        let body_len = bounded(varint::decode(bytes, &mut at)?)?;
-        let count = match kind {
-            BatchKind::Records | BatchKind::Sparse => bounded(varint::decode(bytes, &mut at)?)?,
+        let count = match self.kind {
+            BatchKind::Records | BatchKind::Sparse => varint::take(&mut rest),
             BatchKind::Bare => 1,
             BatchKind::Trim | BatchKind::Lost | BatchKind::End => 0,
         };
-        let offset = chunk.base_offset.checked_add(varint::decode(bytes, &mut at)?)?;
-        offset.checked_add(u64::from(count))?;
-        let time = varint::unzigzag(varint::decode(bytes, &mut at)?);
-        let crcs = bytes.get(at..at + 6)?;
-        let body_crc = u32::from_le_bytes([crcs[2], crcs[3], crcs[4], crcs[5]]);
-        let crc = u16::from_le_bytes([crcs[0], crcs[1]]);
-        if crc != crc::header_crc(chunk.epoch, &bytes[..at], body_crc) {
-            return None;
-        }
-        let header = Self {
-            kind,
-            starts_commit: marker & COMMIT_FLAG != 0,
-            partition,
-            body_len,
-            count,
-            offset,
-            time_ms: chunk.base_time_ms.wrapping_add(time),
-            body_crc,
-        };
-        Some((header, at + 6))
+        self.partition = u16::try_from(partition).ok()?;
+        (self.body_len, self.count) = (bounded(body_len)?, bounded(count)?);
+        self.offset = chunk.base_offset.checked_add(varint::take(&mut rest))?;
+        self.offset.checked_add(u64::from(self.count))?;
+        let time = varint::unzigzag(varint::take(&mut rest));
+        self.time_ms = chunk.base_time_ms.wrapping_add(time);
+        let (header, crcs) = bytes.split_at_checked(bytes.len() - rest.len())?;
+        let [crc_0, crc_1, body_crc @ ..] = *crcs.first_chunk::<6>()?;
+        self.body_crc = u32::from_le_bytes(body_crc);
+        let crc = crc::header_crc(chunk.epoch, header, self.body_crc);
+        (crc == u16::from_le_bytes([crc_0, crc_1])).then_some(header.len() + 6)
     }
 }
 

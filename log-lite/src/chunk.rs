@@ -76,15 +76,21 @@ impl ChunkHeader {
     /// The header's bytes.
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut out = [0; Self::LEN];
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Writes the header's bytes where they belong.
+    pub(crate) fn encode_into(&self, out: &mut [u8; Self::LEN]) {
         out[..VERSION_AT].copy_from_slice(&MAGIC);
         out[VERSION_AT] = self.kind.version();
         out[KIND_AT] = self.kind as u8;
+        out[RESERVED_AT..OFFSET_AT].fill(0);
         out[OFFSET_AT..TIME_AT].copy_from_slice(&self.base_offset.to_le_bytes());
         out[TIME_AT..EPOCH_AT].copy_from_slice(&self.base_time_ms.to_le_bytes());
         out[EPOCH_AT..CRC_AT].copy_from_slice(&self.epoch.to_le_bytes());
         let crc = crc32c(&out[..CRC_AT]);
         out[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        out
     }
 
     /// Reads a header.

@@ -57,10 +57,7 @@ impl<S: Storage> Journal<S> {
             return Err(self.stopped(None));
         }
         let before = self.counters;
-        let undo = Undo {
-            segments: self.segments.len(),
-            pos: self.active.as_ref().map_or(0, |active| active.pos),
-        };
+        let undo = self.undo();
         let pending = std::mem::take(&mut self.pending);
         let bodies = std::mem::take(&mut self.bodies);
         let result = self.write_all(&pending, &bodies);
@@ -107,7 +104,7 @@ impl<S: Storage> Journal<S> {
             let fresh = match &self.active {
                 Some(active) if fits(self.options.segment_size, active.pos, first) => false,
                 _ => {
-                    self.create(first)?;
+                    self.create(first.offset, first.time_ms)?;
                     true
                 }
             };
@@ -118,13 +115,25 @@ impl<S: Storage> Journal<S> {
         Ok(pending.len() as u64)
     }
 
-    /// Makes the segment that begins with this batch, and its head in `out`.
-    fn create(&mut self, first: &Pending) -> Result<(), Failed> {
+    /// Goes on in a new segment, durably, though nothing is stored in it yet.
+    pub(crate) fn roll(&mut self, now_ms: i64) -> Result<(), JournalError> {
+        let undo = self.undo();
+        self.out.clear();
+        let done = self.create(self.end, now_ms).and_then(|()| self.write_out(true));
+        done.map_err(|failed| self.give_up(failed, &undo))
+    }
+
+    fn undo(&self) -> Undo {
+        let pos = self.active.as_ref().map_or(0, |active| active.pos);
+        Undo { segments: self.segments.len(), pos }
+    }
+
+    /// Makes the segment that begins at this offset and time, and its head in `out`.
+    fn create(&mut self, base: u64, time_ms: i64) -> Result<(), Failed> {
         self.seal();
-        let base = first.offset;
         let failed = |source| Failed::Write(JournalError::io("create", Some(base), source));
         let file = self.storage.create(base).map_err(failed)?;
-        let chunk = segment::header(base, first.time_ms);
+        let chunk = segment::header(base, time_ms);
         segment::put_head(&chunk, &mut self.out);
         self.segments.push_back(SegmentEntry { base, bytes: 0, modified_ms: 0 });
         let summary = Some(Builder::new(&chunk));

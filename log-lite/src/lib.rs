@@ -45,7 +45,10 @@ mod walk;
 pub use batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
 pub use chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
 pub use crc::crc32c;
-pub use ring::{MAX_WRITE_SIZE, Ring, RingError, RingRecord, TRIM_MARK_EVERY};
+pub use ring::{
+    AsyncRing, AsyncRingSlot, MAX_WRITE_SIZE, Ring, RingError, RingRecord, RingSlot,
+    TRIM_MARK_EVERY,
+};
 
 #[cfg(feature = "std")]
 pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};

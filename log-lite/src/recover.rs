@@ -107,6 +107,8 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
                 let (pos, summary) = scan_newest(&file, Walk::new(&head), &mut recovered.report)
                     .map_err(failed("recover", Some(base)))?;
                 let len = file.len().map_err(failed("read", Some(base)))?;
+                // What was written is what was there: the segment is as old as it was.
+                file.set_modified_ms(newest.modified_ms).map_err(failed("recover", Some(base)))?;
                 storage.sync_dir().map_err(failed("sync", None))?;
                 recovered.active = Some(Active { file, chunk, pos, len, summary });
             }

@@ -104,8 +104,9 @@ impl<S: Storage> Journal<S> {
     }
 
     /// Deletes the oldest segments until the log is no larger than `max_size` and none was last
-    /// written longer than `max_age_ms` before `now_ms` (ms since 1970). The newest segment stays.
-    /// Call it after commits, and now and then where `max_age_ms` is set.
+    /// written longer than `max_age_ms` before `now_ms` (ms since 1970). The newest segment stays,
+    /// or, where it is too old, an empty one behind it. Call it after commits, and now and then where
+    /// `max_age_ms` is set.
     ///
     /// # Errors
     /// What the disk says; the log is whole, and the next call goes on.
@@ -116,17 +117,34 @@ impl<S: Storage> Journal<S> {
         }
         self.note_time(now_ms);
         self.seal_by_age_or_need(now_ms);
-        while let Some(cause) = self.cause_to_drop(now_ms) {
-            if let Err(error) = self.drop_oldest(cause, &mut dropped) {
-                if dropped.is_empty() {
-                    return Err(error);
-                }
-                // What was dropped has to reach the owner, so the error waits for the next call.
-                self.deferred = Some(error);
-                break;
-            }
+        match self.drop_all(now_ms, &mut dropped) {
+            Err(error) if dropped.is_empty() => return Err(error),
+            // What was dropped has to reach the owner, so the error waits for the next call.
+            Err(error) => self.deferred = Some(error),
+            Ok(()) => {}
         }
         Ok(dropped)
+    }
+
+    fn drop_all(&mut self, now_ms: i64, dropped: &mut Vec<Dropped>) -> Result<(), JournalError> {
+        while let Some(cause) = self.cause_to_drop(now_ms) {
+            self.drop_oldest(cause, dropped)?;
+        }
+        if self.newest_is_too_old(now_ms) {
+            self.roll(now_ms)?;
+            self.drop_oldest(DropCause::Age, dropped)?;
+        }
+        Ok(())
+    }
+
+    /// Whether only the newest segment is left, has records, and should not be kept either.
+    fn newest_is_too_old(&self, now_ms: i64) -> bool {
+        let (Some(max), Some(newest)) = (self.options.max_age_ms, self.segments.back()) else {
+            return false;
+        };
+        let may_go = self.options.when_full == WhenFull::DropOldest || self.end <= self.keep;
+        let alone = self.segments.len() == 1 && self.end > newest.base && !self.poisoned;
+        alone && may_go && is_older(newest.modified_ms, max, now_ms)
     }
 
     /// Gives the segments that were written since the last call their time, and those of a clock

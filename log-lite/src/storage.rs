@@ -24,6 +24,9 @@ pub struct SegmentEntry {
     pub modified_ms: i64,
 }
 
+// A journal holds one for each segment.
+const _: () = assert!(size_of::<SegmentEntry>() == 24);
+
 /// What a journal needs of the place where its segments are.
 pub trait Storage {
     /// An open segment.

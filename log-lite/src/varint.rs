@@ -1,18 +1,28 @@
 //! Variable-length integers: LEB128, seven bits a byte, lowest first, shortest form only.
 
+use core::slice::IterMut;
+
 /// Longest encoding of a `u64`.
 pub(crate) const MAX_LEN: usize = 10;
 
 /// Writes `value` at the start of `out` and returns the bytes used.
-pub(crate) fn encode(mut value: u64, out: &mut [u8]) -> usize {
-    let mut at = 0;
-    while value >= 0x80 {
-        out[at] = value as u8 | 0x80;
+pub(crate) fn encode(value: u64, out: &mut [u8]) -> usize {
+    let len = out.len();
+    let mut out = out.iter_mut();
+    put(value, &mut out);
+    len - out.len()
+}
+
+/// Writes `value` into the next bytes of `out`, or what of it there is room for.
+pub(crate) fn put(mut value: u64, out: &mut IterMut<'_, u8>) {
+    for byte in out {
+        *byte = value as u8 | 0x80;
         value >>= 7;
-        at += 1;
+        if value == 0 {
+            *byte &= 0x7F;
+            break;
+        }
     }
-    out[at] = value as u8;
-    at + 1
 }
 
 /// Bytes that [`encode`] takes for `value`.
@@ -24,19 +34,25 @@ pub(crate) fn len(value: u64) -> usize {
 /// Reads a value at `*at` and moves `*at` behind it. `None`: cut short, too long or not the
 /// shortest form.
 pub(crate) fn decode(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *bytes.get(*at)?;
-        *at += 1;
-        if shift == 63 && byte > 1 {
-            return None;
-        }
-        value |= u64::from(byte & 0x7F) << shift;
-        if byte < 0x80 {
-            return if byte == 0 && shift > 0 { None } else { Some(value) };
-        }
+    let rest = bytes.get(*at..)?;
+    let last = rest.iter().take(MAX_LEN).position(|byte| *byte < 0x80)?;
+    let encoded = &rest[..=last];
+    *at += encoded.len();
+    let highest = encoded[last];
+    if (last > 0 && highest == 0) || (last == MAX_LEN - 1 && highest > 1) {
+        return None;
     }
-    None
+    Some(encoded.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F)))
+}
+
+/// Takes a value from the start of `rest`. Where there is none, nothing is left of `rest`: so what
+/// is taken next fails too, and only the last needs to be looked at.
+#[inline(never)]
+pub(crate) fn take(rest: &mut &[u8]) -> u64 {
+    let mut at = 0;
+    let value = decode(rest, &mut at);
+    *rest = if value.is_some() { &rest[at..] } else { &[] };
+    value.unwrap_or(0)
 }
 
 /// Maps small magnitudes of either sign to small numbers: 0, -1, 1, -2, ... to 0, 1, 2, 3, ...

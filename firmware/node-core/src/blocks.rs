@@ -1,6 +1,6 @@
 //! Puts readings together to blocks and says when a block is done.
 
-use headwater_shared::block::{BlockBuilder, BlockError, BlockSpec, CHANNELS_MAX, Clock};
+use headwater_shared::block::{BlockBuilder, BlockError, BlockSpec, CHANNELS_MAX, Clock, Kind};
 use heapless::Vec;
 
 /// When a block is sealed, besides when it has no room for another reading.
@@ -28,7 +28,7 @@ pub(crate) struct Sealed<'b> {
 pub(crate) struct Blocks<const N: usize> {
     builder: BlockBuilder<N>,
     policy: SealPolicy,
-    scales: Vec<u8, CHANNELS_MAX>,
+    kinds: Vec<Kind, CHANNELS_MAX>,
     boot_epoch: u32,
     period_ms: u32,
     sequence: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Blocks<const N: usize> {
 }
 
 impl<const N: usize> Blocks<N> {
-    /// No block yet; `scales` are the decimal places of each channel.
+    /// No block yet; `kinds` are what each channel holds, as numbers.
     ///
     /// # Errors
     /// [`BlockError::Channels`] for more than a block can hold.
@@ -46,13 +46,13 @@ impl<const N: usize> Blocks<N> {
         policy: SealPolicy,
         boot_epoch: u32,
         period_ms: u32,
-        scales: &[u8],
+        kinds: &[Kind],
     ) -> Result<Self, BlockError> {
-        let scales = Vec::from_slice(scales).map_err(|_| BlockError::Channels(scales.len()))?;
+        let kinds = Vec::from_slice(kinds).map_err(|_| BlockError::Channels(kinds.len()))?;
         Ok(Self {
             builder: BlockBuilder::new(),
             policy,
-            scales,
+            kinds,
             boot_epoch,
             period_ms,
             sequence: 0,
@@ -124,7 +124,7 @@ impl<const N: usize> Blocks<N> {
             first_sample: self.samples,
             clock,
             period_ms: self.period_ms,
-            scales: &self.scales,
+            kinds: &self.kinds,
         };
         self.opened_ms = uptime_ms;
         self.builder.start(&spec, self.clock_ms(uptime_ms))
@@ -158,7 +158,7 @@ mod tests {
     type Rows = StdVec<(u64, i64)>;
 
     fn blocks<const N: usize>(policy: SealPolicy) -> Blocks<N> {
-        Blocks::new(policy, 7, 25, &[2]).unwrap()
+        Blocks::new(policy, 7, 25, &[Kind::Decimal { scale: 2 }]).unwrap()
     }
 
     fn collect(out: &mut StdVec<(u32, Clock, u32, Rows)>) -> impl FnMut(Sealed<'_>) {

@@ -9,7 +9,7 @@ use crate::{
 use core::{num::NonZeroU32, ops::Range};
 use embedded_storage::nor_flash::NorFlash;
 use headwater_shared::{
-    block::{BlockError, CHANNELS_MAX},
+    block::{BlockError, CHANNELS_MAX, Kind},
     node::{self, Announce, Channel, Message, MessageError, Status, TimeRequest},
     topic::Subject,
 };
@@ -137,8 +137,10 @@ impl<F: NorFlash> Node<F> {
         let boot_epoch =
             next_epoch(&mut flash, epoch_at..range.end, floor).map_err(BootError::Flash)?;
         let announce = announce(config, boot_epoch, &mut payload).map_err(BootError::Config)?;
-        let scales: Vec<u8, CHANNELS_MAX> = announce.channels.iter().map(|c| c.scale).collect();
-        let blocks = Blocks::new(config.seal, boot_epoch, config.period_ms.get(), &scales)
+        let channels = announce.channels.iter();
+        let kinds: Vec<Kind, CHANNELS_MAX> =
+            channels.map(|channel| Kind::Decimal { scale: channel.scale }).collect();
+        let blocks = Blocks::new(config.seal, boot_epoch, config.period_ms.get(), &kinds)
             .map_err(BootError::Channels)?;
         let outbox = Outbox::open(flash, range.start..epoch_at).map_err(BootError::Outbox)?;
         let session = Session::new(config.session, seed ^ boot_epoch.rotate_left(16));

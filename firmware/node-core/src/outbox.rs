@@ -4,10 +4,7 @@
 use crate::{blocks::Sealed, node::BLOCK_BYTES_MAX};
 use core::ops::Range;
 use embedded_storage::nor_flash::NorFlash;
-use headwater_shared::{
-    block::{BlockDecoder, BlockHeader},
-    node::NodeGap,
-};
+use headwater_shared::{block::BlockHeader, node::NodeGap};
 use heapless::Deque;
 use log_lite::{Ring, RingError};
 
@@ -150,8 +147,8 @@ impl<F: NorFlash> Outbox<F> {
         let mut block = [0; BLOCK_BYTES_MAX];
         let mut from = from;
         while let Some((offset, size)) = self.read(from, &mut block)? {
-            if let Ok(decoder) = BlockDecoder::new(&block[..size]) {
-                return Ok(Some((offset, *decoder.header())));
+            if let Ok(header) = BlockHeader::read(&block[..size]) {
+                return Ok(Some((offset, header)));
             }
             from = offset + 1;
         }

@@ -176,7 +176,7 @@ fn cause(cause: GapCause) -> &'static str {
 mod tests {
     use std::sync::Arc;
 
-    use headwater_shared::block::{BlockEncoder, BlockSpec, Clock};
+    use headwater_shared::block::{BlockEncoder, BlockSpec, Clock, Kind};
     use headwater_shared::envelope::{Output, Tick};
 
     use super::*;
@@ -261,7 +261,7 @@ mod tests {
             first_sample: 40,
             clock: Clock::Unix,
             period_ms: 1000,
-            scales: &[2],
+            kinds: &[Kind::Decimal { scale: 2 }],
         };
         let mut buffer = [0; 128];
         let base_ms = TIME_MS.unsigned_abs();

@@ -278,7 +278,7 @@ fn reset_gap(id: &str, last: &Mark, time_ms: i64) -> OwnedGap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater_shared::block::{BlockEncoder, BlockSpec};
+    use headwater_shared::block::{BlockEncoder, BlockSpec, Kind};
     use headwater_shared::node::{Channel, encode};
 
     const NOW_MS: i64 = 1_763_700_000_000;
@@ -290,7 +290,7 @@ mod tests {
             first_sample: sequence * 2,
             clock,
             period_ms: 10,
-            scales: &[2],
+            kinds: &[Kind::Decimal { scale: 2 }],
         };
         let mut buffer = [0; 128];
         let mut encoder = BlockEncoder::new(&mut buffer, &spec, base_ms).expect("a block");

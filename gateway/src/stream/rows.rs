@@ -183,7 +183,7 @@ impl Rows {
             columns.insert("boot_epoch".into(), Value::Integer(sample.boot_epoch.into()));
             columns.insert("sample".into(), Value::Integer(sample.sample.into()));
             for (name, value) in sample.values {
-                columns.insert(name, Value::Decimal(value));
+                columns.insert(name, value);
             }
             Row { time_ms: sample.time_ms, key: record.key_str().to_owned(), index, columns }
         });

@@ -14,6 +14,7 @@ const SURVIVALS: [Survives; 4] =
 
 /// Steps of the runs that are cut at every call.
 const STEPS: usize = 15;
+const MAX_AGE: u64 = 3_600_000;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
@@ -39,6 +40,7 @@ fn options() -> JournalOptions {
     JournalOptions {
         segment_size: 1024,
         max_size: Some(2 * 1024),
+        max_age_ms: Some(MAX_AGE),
         zero_fill_step: 256,
         ..JournalOptions::default()
     }
@@ -88,7 +90,9 @@ impl Model {
     fn step(&mut self) -> Result<(), JournalError> {
         self.steps += 1;
         if self.steps.is_multiple_of(3) {
-            self.journal.as_mut().unwrap().enforce_retention(NOW)?;
+            // Now and then all is old, and an empty segment is begun.
+            let age = if self.steps.is_multiple_of(9) { 2 * MAX_AGE } else { 0 };
+            self.journal.as_mut().unwrap().enforce_retention(NOW + age as i64)?;
         }
         self.commit()
     }

@@ -14,11 +14,14 @@ mod nor;
 mod repair;
 mod retention;
 mod ring;
+mod ring_async;
+mod ring_cuts;
 mod sim;
 mod summary;
 mod tmpfs;
 
 /// A small generator, so that a failure names the seed that shows it again.
+#[derive(Clone, Debug)]
 struct Rng(u64);
 
 impl Rng {

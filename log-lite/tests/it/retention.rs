@@ -1,8 +1,10 @@
 //! Retention by size and by age, and what it does for readers that are behind.
 
-use log_lite::{DropCause, Dropped, Journal, JournalOptions, Reader, WhenFull};
+use std::io::ErrorKind;
 
-use crate::sim::{NOW, SimStorage};
+use log_lite::{DropCause, Dropped, Journal, JournalError, JournalOptions, Reader, WhenFull};
+
+use crate::sim::{Fault, NOW, SimStorage, Survives};
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
@@ -85,6 +87,71 @@ fn ages_survive_a_restart() {
 }
 
 #[test]
+fn a_log_that_nobody_writes_to_any_more_is_emptied_and_keeps_its_end() {
+    let storage = SimStorage::default();
+    let mut journal = open(&storage, a_week());
+    for _ in 0..3 {
+        put(&mut journal, 600);
+    }
+    journal.enforce_retention(NOW).unwrap();
+    for day in 1..7 {
+        // Restarts do not make it younger.
+        at(&storage, NOW + day * DAY);
+        journal = open(&storage, a_week());
+    }
+    let dropped = journal.enforce_retention(at(&storage, NOW + 7 * DAY + 1)).unwrap();
+    assert_eq!(first_to_last(&dropped), Some((0, 3)));
+    assert!(dropped.iter().all(|segment| segment.cause == DropCause::Age));
+    assert_eq!((journal.start(), journal.end(), journal.segments().len()), (3, 3, 1));
+    assert_eq!(journal.enforce_retention(NOW + 30 * DAY).unwrap(), []);
+    storage.with(|disk| disk.restart(Survives::Nothing));
+    let mut journal = open(&storage, a_week());
+    assert_eq!((journal.start(), journal.end()), (3, 3));
+    let mut reader = Reader::open(storage.clone()).unwrap();
+    assert!(reader.next(3).unwrap().is_none() && reader.next(u64::MAX).unwrap().is_none());
+    assert_eq!(put(&mut journal, 10), 3);
+    assert_eq!(reader.next(4).unwrap().unwrap().first(), 3);
+}
+
+#[test]
+fn a_segment_that_is_not_read_stays_however_old_where_the_log_blocks() {
+    let storage = SimStorage::default();
+    let mut journal = open(&storage, JournalOptions { when_full: WhenFull::Block, ..a_week() });
+    put(&mut journal, 10);
+    journal.set_keep(0);
+    assert_eq!(journal.enforce_retention(NOW + 99 * DAY).unwrap(), []);
+    journal.set_keep(1);
+    journal.enforce_retention(NOW + 99 * DAY).unwrap();
+    let dropped = journal.enforce_retention(NOW + 200 * DAY).unwrap();
+    assert_eq!(first_to_last(&dropped), Some((0, 1)));
+}
+
+#[test]
+fn a_disk_without_room_for_the_empty_segment_keeps_the_old_one_and_says_so() {
+    for call in 1..=3 {
+        let storage = SimStorage::default();
+        let mut journal = open(&storage, a_week());
+        put(&mut journal, 10);
+        journal.enforce_retention(NOW).unwrap();
+        storage.with(|disk| {
+            disk.fault = Some((disk.calls + call, Fault::Error(ErrorKind::StorageFull)));
+        });
+        let later = NOW + 8 * DAY;
+        let told = journal.enforce_retention(later);
+        if call == 1 {
+            // The summary of the old segment; readers do without.
+            assert_eq!(first_to_last(&told.unwrap()), Some((0, 1)));
+            continue;
+        }
+        assert!(matches!(told, Err(JournalError::DiskFull { .. })), "call {call}: {told:?}");
+        let mut reader = Reader::open(storage.clone()).unwrap();
+        assert_eq!(reader.next(1).unwrap().unwrap().end(), 1);
+        assert_eq!(first_to_last(&journal.enforce_retention(later).unwrap()), Some((0, 1)));
+        assert_eq!(put(&mut journal, 10), 1);
+    }
+}
+
+#[test]
 fn a_clock_that_was_not_set_makes_nothing_old() {
     let storage = SimStorage::default();
     let mut journal = open(&storage, a_week());
@@ -99,7 +166,7 @@ fn a_clock_that_was_not_set_makes_nothing_old() {
     assert_eq!(journal.enforce_retention(now).unwrap(), []);
     assert_eq!(journal.enforce_retention(now + 7 * DAY).unwrap(), []);
     let dropped = journal.enforce_retention(now + 7 * DAY + 1).unwrap();
-    assert_eq!(first_to_last(&dropped), Some((0, 4)));
+    assert_eq!(first_to_last(&dropped), Some((0, 5)));
 }
 
 #[test]
@@ -113,7 +180,7 @@ fn records_that_age_before_they_are_read_are_named() {
     journal.enforce_retention(NOW).unwrap();
     let dropped = journal.enforce_retention(NOW + 8 * DAY).unwrap();
     let past: Vec<_> = dropped.iter().map(|segment| (segment.first, segment.past_keep)).collect();
-    assert_eq!(past, [(0, false), (1, false), (2, true), (3, true)]);
+    assert_eq!(past, [(0, false), (1, false), (2, true), (3, true), (4, true)]);
     assert!(dropped[2..].iter().all(|segment| segment.counts[&0] == 1));
 }
 

@@ -31,25 +31,44 @@ impl BitWriter {
     }
 
     /// Writes the low `bits` (up to [`WORD_BITS`]) of `value`, which has no others set.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn write(
         &mut self,
         buffer: &mut [u8],
         value: u64,
         bits: u32,
     ) -> Result<(), BlockError> {
-        if self.room_bits(buffer) < bits as usize {
+        let pending = (self.pending << bits) | value;
+        let pending_bits = self.pending_bits + bits;
+        let whole = (pending_bits / 8) as usize;
+        // Seven bits wait at most, so all shifts are below 64.
+        let aligned = (pending << (63 - pending_bits) << 1).to_be_bytes();
+        if let Some(word) = buffer.get_mut(self.at..self.at + 8) {
+            // What is written beyond the whole bytes is written again later.
+            word.copy_from_slice(&aligned);
+        } else if self.room_bits(buffer) >= bits as usize {
+            buffer[self.at..self.at + whole].copy_from_slice(&aligned[..whole]);
+        } else {
             return Err(BlockError::Full);
         }
-        self.pending = (self.pending << bits) | value;
-        self.pending_bits += bits;
-        while self.pending_bits >= 8 {
-            self.pending_bits -= 8;
-            buffer[self.at] = (self.pending >> self.pending_bits) as u8;
-            self.at += 1;
-        }
-        self.pending &= (1 << self.pending_bits) - 1;
+        self.at += whole;
+        self.pending_bits = pending_bits % 8;
+        self.pending = pending & ((1 << self.pending_bits) - 1);
         Ok(())
+    }
+
+    /// Pads the last byte with zeros, then copies `bytes`; returns where they stand.
+    pub(super) fn write_bytes(
+        &mut self,
+        buffer: &mut [u8],
+        bytes: &[u8],
+    ) -> Result<usize, BlockError> {
+        let at = self.end();
+        let place = buffer.get_mut(at..at + bytes.len()).ok_or(BlockError::Full)?;
+        place.copy_from_slice(bytes);
+        self.flush(buffer);
+        *self = Self::new(at + bytes.len());
+        Ok(at)
     }
 
     /// Pads the last byte with zeros.
@@ -65,35 +84,46 @@ impl BitWriter {
 /// Reads what [`BitWriter`] wrote.
 #[derive(Clone, Debug)]
 pub(super) struct BitReader<'b> {
-    rest: &'b [u8],
-    /// Bits taken from `rest`, left aligned; zeros below them.
+    bytes: &'b [u8],
+    /// The next byte to take from `bytes`.
+    at: usize,
+    /// Bits taken from `bytes`, left aligned; zeros below them.
     word: u64,
     word_bits: u32,
 }
 
 impl<'b> BitReader<'b> {
     pub(super) const fn new(bytes: &'b [u8]) -> Self {
-        Self { rest: bytes, word: 0, word_bits: 0 }
+        Self { bytes, at: 0, word: 0, word_bits: 0 }
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn refill(&mut self) {
+        if let Some(Ok(word)) = self.bytes.get(self.at..self.at + 8).map(TryInto::try_into) {
+            // Bits beyond the whole bytes are those that come again with the next.
+            let bytes = (u64::BITS - self.word_bits) / 8;
+            self.word |= u64::from_be_bytes(word) >> self.word_bits;
+            self.word_bits += 8 * bytes;
+            self.word &= u64::MAX << (u64::BITS - self.word_bits);
+            self.at += bytes as usize;
+            return;
+        }
         while self.word_bits <= WORD_BITS {
-            let Some((byte, rest)) = self.rest.split_first() else { return };
+            let Some(byte) = self.bytes.get(self.at) else { return };
             self.word |= u64::from(*byte) << (WORD_BITS - self.word_bits);
             self.word_bits += 8;
-            self.rest = rest;
+            self.at += 1;
         }
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn skip(&mut self, bits: u32) {
         self.word <<= bits;
         self.word_bits -= bits;
     }
 
     /// The next `bits`, up to [`WORD_BITS`].
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn read(&mut self, bits: u32) -> Result<u64, BlockError> {
         if bits == 0 {
             return Ok(0);
@@ -109,8 +139,28 @@ impl<'b> BitReader<'b> {
         Ok(value)
     }
 
+    /// The next bits, left aligned, at least [`WORD_BITS`] of them where so many are left; zeros
+    /// below them.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn peek(&mut self) -> u64 {
+        if self.word_bits < WORD_BITS {
+            self.refill();
+        }
+        self.word
+    }
+
+    /// Takes `bits`, at most 63, that [`Self::peek`] showed.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn take(&mut self, bits: u32) -> Result<(), BlockError> {
+        if bits > self.word_bits {
+            return Err(BlockError::Truncated);
+        }
+        self.skip(bits);
+        Ok(())
+    }
+
     /// Counts ones up to a zero, which is taken too, or up to `limit` (below [`WORD_BITS`]) ones.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn ones(&mut self, limit: u32) -> Result<u32, BlockError> {
         if self.word_bits <= limit {
             self.refill();
@@ -124,9 +174,21 @@ impl<'b> BitReader<'b> {
         Ok(ones)
     }
 
+    /// Skips the zeros up to the next whole byte and takes `length` bytes.
+    pub(super) fn read_bytes(&mut self, length: usize) -> Result<&'b [u8], BlockError> {
+        if self.read(self.word_bits % 8)? != 0 {
+            return Err(BlockError::Malformed);
+        }
+        let from = self.at - (self.word_bits / 8) as usize;
+        let bytes = self.bytes.get(from..from + length).ok_or(BlockError::Truncated)?;
+        *self = Self { bytes: self.bytes, at: from + length, word: 0, word_bits: 0 };
+        Ok(bytes)
+    }
+
     /// True if only the padding of the last byte is left.
     pub(super) const fn is_at_end(&self) -> bool {
-        self.word == 0 && self.rest.len() * 8 + (self.word_bits as usize) < 8
+        let left = (self.bytes.len() - self.at) * 8 + self.word_bits as usize;
+        self.word == 0 && left < 8
     }
 }
 

@@ -1,8 +1,10 @@
 //! Reads a block, row by row.
 
 use super::bits::BitReader;
-use super::series::{SIZED_BITS_MIN, Series, read_sized, unzigzag};
-use super::{BlockError, BlockHeader, CHANNELS_MAX, CRC, CRC_SIZE};
+use super::rice::{Form, Series};
+use super::text::TextReader;
+use super::value::Cell;
+use super::{BlockError, BlockHeader, CHANNELS_MAX, Value};
 
 /// Reads a block from the bytes it borrows. Any bytes give rows or an error, in a time that is
 /// bounded by their number.
@@ -15,8 +17,7 @@ pub struct BlockDecoder<'b> {
     /// The time that the next row has if the node was punctual.
     due_ms: u64,
     time: Series,
-    values: [Series; CHANNELS_MAX],
-    last: [i64; CHANNELS_MAX],
+    cells: [Cell<TextReader<'b>>; CHANNELS_MAX],
 }
 
 impl<'b> BlockDecoder<'b> {
@@ -24,21 +25,18 @@ impl<'b> BlockDecoder<'b> {
     ///
     /// # Errors
     /// [`BlockError::Truncated`], [`BlockError::Crc`], [`BlockError::Version`],
-    /// [`BlockError::Codec`], [`BlockError::Scale`], [`BlockError::Malformed`].
+    /// [`BlockError::Codec`], [`BlockError::Scale`], [`BlockError::Step`], [`BlockError::Malformed`].
     pub fn new(block: &'b [u8]) -> Result<Self, BlockError> {
-        let (stored, body) = block.split_first_chunk().ok_or(BlockError::Truncated)?;
-        const { assert!(CRC_SIZE == size_of::<u32>()) };
-        let stored = u32::from_le_bytes(*stored);
-        let computed = CRC.checksum(body);
-        if stored != computed {
-            return Err(BlockError::Crc { stored, computed });
-        }
-        let (header, rows) = BlockHeader::parse(body)?;
+        let (header, rows) = BlockHeader::open(block)?;
         if rows_bits_min(&header) > rows.len() * 8 {
             return Err(BlockError::Truncated);
         }
         if header.count == 0 && !rows.is_empty() {
             return Err(BlockError::Malformed);
+        }
+        let mut cells = [Cell::Boolean; CHANNELS_MAX];
+        for (cell, kind) in cells.iter_mut().zip(header.kinds()) {
+            *cell = Cell::of(*kind, TextReader::new());
         }
         Ok(Self {
             header,
@@ -46,8 +44,7 @@ impl<'b> BlockDecoder<'b> {
             left: header.count,
             due_ms: header.base_ms,
             time: Series::new(),
-            values: [Series::new(); CHANNELS_MAX],
-            last: [0; CHANNELS_MAX],
+            cells,
         })
     }
 
@@ -56,38 +53,62 @@ impl<'b> BlockDecoder<'b> {
         &self.header
     }
 
-    /// Reads the next row into `values`, one for each channel, and returns its time in ms by the
-    /// block's clock. `None` after the last row and after an error.
+    /// Reads the next row into `numbers`, one for each channel, and returns its time in ms by the
+    /// block's clock. `None` after the last row and after an error. A number is the digits of a
+    /// [`super::Kind::Decimal`], the steps of a [`super::Kind::Grid`].
+    ///
+    /// # Errors
+    /// [`BlockError::RowWidth`] if `numbers` has another length, [`BlockError::Kind`] if a channel is
+    /// of another kind (the row is then still there); [`BlockError::Truncated`],
+    /// [`BlockError::Malformed`] and [`BlockError::OffGrid`] end the block.
+    pub fn next_row(&mut self, numbers: &mut [i64]) -> Option<Result<u64, BlockError>> {
+        let channels = &self.cells[..self.header.channels()];
+        if let Some(channel) = channels.iter().position(|cell| !cell.is_counted()) {
+            return (self.left > 0).then_some(Err(BlockError::Kind { channel }));
+        }
+        self.next(numbers, Cell::read_count)
+    }
+
+    /// Reads the next row of any kinds into `values`, as [`Self::next_row`].
     ///
     /// # Errors
     /// [`BlockError::RowWidth`] if `values` has another length (the row is then still there);
     /// [`BlockError::Truncated`] and [`BlockError::Malformed`] end the block.
-    pub fn next_row(&mut self, values: &mut [i64]) -> Option<Result<u64, BlockError>> {
+    pub fn next_values(&mut self, values: &mut [Value<'b>]) -> Option<Result<u64, BlockError>> {
+        self.next(values, Cell::read)
+    }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn next<V>(
+        &mut self,
+        row: &mut [V],
+        read: impl Read<'b, V>,
+    ) -> Option<Result<u64, BlockError>> {
         if self.left == 0 {
             return None;
         }
         let channels = self.header.channels();
-        if values.len() != channels {
-            return Some(Err(BlockError::RowWidth { channels, values: values.len() }));
+        if row.len() != channels {
+            return Some(Err(BlockError::RowWidth { channels, values: row.len() }));
         }
-        let row = self.read_row(values);
-        self.left = if row.is_ok() { self.left - 1 } else { 0 };
-        Some(row)
+        let time_ms = self.read_row(row, read);
+        self.left = if time_ms.is_ok() { self.left - 1 } else { 0 };
+        Some(time_ms)
     }
 
-    fn read_row(&mut self, values: &mut [i64]) -> Result<u64, BlockError> {
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn read_row<V>(&mut self, row: &mut [V], read: impl Read<'b, V>) -> Result<u64, BlockError> {
+        let form = self.header.form;
         let is_punctual = self.header.count - self.left < self.header.punctual;
-        let late_ms = if is_punctual { 0 } else { self.time.decode(&mut self.reader)? };
+        let late_ms = match is_punctual {
+            true => 0,
+            false => self.time.decode_unmarked(&mut self.reader, form)?,
+        };
         let time_ms = self.due_ms.wrapping_add_signed(late_ms);
         self.due_ms = time_ms.wrapping_add(u64::from(self.header.period_ms));
         let is_first = self.left == self.header.count;
-        for ((value, last), series) in values.iter_mut().zip(&mut self.last).zip(&mut self.values) {
-            *value = if is_first {
-                unzigzag(read_sized(&mut self.reader)?)
-            } else {
-                last.wrapping_add(series.decode(&mut self.reader)?)
-            };
-            *last = *value;
+        for (value, cell) in row.iter_mut().zip(&mut self.cells) {
+            *value = read(cell, &mut self.reader, is_first, form)?;
         }
         if self.left == 1 && !self.reader.is_at_end() {
             return Err(BlockError::Malformed);
@@ -96,11 +117,22 @@ impl<'b> BlockDecoder<'b> {
     }
 }
 
-/// The fewest bits that the rows take: the first values, a bit for each difference and each time that
+/// Reads a value of a channel.
+trait Read<'b, V>:
+    Fn(&mut Cell<TextReader<'b>>, &mut BitReader<'b>, bool, Form) -> Result<V, BlockError>
+{
+}
+
+impl<'b, V, F> Read<'b, V> for F where
+    F: Fn(&mut Cell<TextReader<'b>>, &mut BitReader<'b>, bool, Form) -> Result<V, BlockError>
+{
+}
+
+/// The fewest bits that the rows take: the first values, a bit for each later one and each time that
 /// is written.
 fn rows_bits_min(header: &BlockHeader) -> usize {
-    let channels = header.channels();
-    let Some(differences) = usize::from(header.count).checked_sub(1) else { return 0 };
+    let Some(later) = usize::from(header.count).checked_sub(1) else { return 0 };
+    let first: usize = header.kinds().iter().map(|kind| kind.first_bits_min()).sum();
     let times = usize::from(header.count - header.punctual);
-    channels * (SIZED_BITS_MIN + differences) + times
+    first + header.channels() * later + times
 }

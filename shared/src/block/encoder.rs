@@ -2,12 +2,14 @@
 
 use super::bits::BitWriter;
 use super::header::{TAIL_SIZE_MAX, Tail};
-use super::series::{CODE_BITS_MAX, Series, write_sized, zigzag};
-use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE};
+use super::rice::{CODE_BITS_MAX, Series};
+use super::text::TextWriter;
+use super::value::{Cell, Cells, NumberCell, Write};
+use super::{BlockError, BlockSpec, CHANNELS_MAX, COUNT_MAX, CRC, CRC_SIZE, Value};
 
 /// A block in the making, without its bytes. A copy is a point to go back to.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct Open<C> {
     writer: BitWriter,
     tail_at: usize,
     tail: Tail,
@@ -16,36 +18,52 @@ struct Open {
     due_ms: u64,
     period_ms: u32,
     time: Series,
-    values: [Series; CHANNELS_MAX],
-    last: [i64; CHANNELS_MAX],
+    /// The most bits of a row.
+    row_bits_max: usize,
+    cells: [C; CHANNELS_MAX],
 }
 
-impl Open {
+impl<C: Cells> Open<C> {
     fn new(buffer: &mut [u8], spec: &BlockSpec<'_>, base_ms: u64) -> Result<Self, BlockError> {
         let tail_at = spec.write(buffer, base_ms)?;
+        let mut cells = [C::BLANK; CHANNELS_MAX];
+        let mut row_bits_max = CODE_BITS_MAX;
+        for (channel, (cell, kind)) in cells.iter_mut().zip(spec.kinds).enumerate() {
+            *cell = C::new(*kind, channel)?;
+            row_bits_max += cell.bits_max();
+        }
+        let BlockSpec { sequence, first_sample, .. } = *spec;
         Ok(Self {
             // The rows move up to the tail once its length is known.
             writer: BitWriter::new(tail_at + TAIL_SIZE_MAX),
             tail_at,
-            tail: Tail { count: 0, punctual: 0 },
-            channels: spec.scales.len() as u8,
+            tail: Tail { sequence, first_sample, count: 0, punctual: 0 },
+            channels: spec.kinds.len() as u8,
             due_ms: base_ms,
             period_ms: spec.period_ms,
             time: Series::new(),
-            values: [Series::new(); CHANNELS_MAX],
-            last: [0; CHANNELS_MAX],
+            row_bits_max,
+            cells,
         })
     }
 
-    fn push(&mut self, buffer: &mut [u8], time_ms: u64, row: &[i64]) -> Result<(), BlockError> {
+    fn push<V: Write<C>>(
+        &mut self,
+        buffer: &mut [u8],
+        time_ms: u64,
+        row: &[V],
+    ) -> Result<(), BlockError> {
         let channels = usize::from(self.channels);
         if row.len() != channels {
             return Err(BlockError::RowWidth { channels, values: row.len() });
         }
+        for (channel, (value, cell)) in row.iter().zip(&self.cells).enumerate() {
+            value.check(cell, channel)?;
+        }
         if self.tail.count == COUNT_MAX {
             return Err(BlockError::Full);
         }
-        if self.writer.room_bits(buffer) >= (1 + channels) * CODE_BITS_MAX {
+        if self.writer.room_bits(buffer) >= self.row_bits_max {
             return self.write_row(buffer, time_ms, row);
         }
         let before = *self;
@@ -57,26 +75,22 @@ impl Open {
     }
 
     /// On an error the caller goes back to what was before.
-    fn write_row(
+    fn write_row<V: Write<C>>(
         &mut self,
         buffer: &mut [u8],
         time_ms: u64,
-        row: &[i64],
+        row: &[V],
     ) -> Result<(), BlockError> {
         let late_ms = time_ms.wrapping_sub(self.due_ms) as i64;
         if late_ms == 0 && self.tail.punctual == self.tail.count {
             self.tail.punctual += 1;
         } else {
-            self.time.encode(&mut self.writer, buffer, late_ms)?;
+            self.time.encode(&mut self.writer, buffer, late_ms, false)?;
         }
         self.due_ms = time_ms.wrapping_add(u64::from(self.period_ms));
-        for ((value, last), series) in row.iter().zip(&mut self.last).zip(&mut self.values) {
-            if self.tail.count == 0 {
-                write_sized(&mut self.writer, buffer, zigzag(*value))?;
-            } else {
-                series.encode(&mut self.writer, buffer, value.wrapping_sub(*last))?;
-            }
-            *last = *value;
+        let is_first = self.tail.count == 0;
+        for (value, cell) in row.iter().zip(&mut self.cells) {
+            value.write(cell, &mut self.writer, buffer, is_first)?;
         }
         self.tail.count += 1;
         Ok(())
@@ -101,7 +115,7 @@ impl Open {
 /// Writes a block into a buffer that it borrows.
 ///
 /// ```
-/// use headwater_shared::block::{BlockDecoder, BlockEncoder, BlockSpec, Clock};
+/// use headwater_shared::block::{BlockDecoder, BlockEncoder, BlockSpec, Clock, Kind};
 ///
 /// let spec = BlockSpec {
 ///     boot_epoch: 3,
@@ -109,7 +123,7 @@ impl Open {
 ///     first_sample: 0,
 ///     clock: Clock::Unix,
 ///     period_ms: 1000,
-///     scales: &[2, 1],
+///     kinds: &[Kind::Decimal { scale: 2 }, Kind::Decimal { scale: 1 }],
 /// };
 /// let mut buffer = [0; 256];
 /// let mut block = BlockEncoder::new(&mut buffer, &spec, 1_763_700_000_000)?;
@@ -128,7 +142,7 @@ impl Open {
 #[derive(Debug)]
 pub struct BlockEncoder<'b> {
     buffer: &'b mut [u8],
-    open: Open,
+    open: Open<Cell<TextWriter>>,
 }
 
 impl<'b> BlockEncoder<'b> {
@@ -137,8 +151,8 @@ impl<'b> BlockEncoder<'b> {
     /// `base_ms` is the time of the first row, or near it, in ms by the clock of `spec`.
     ///
     /// # Errors
-    /// [`BlockError::Channels`], [`BlockError::Scale`]; [`BlockError::BufferTooSmall`] if not even
-    /// the header fits.
+    /// [`BlockError::Channels`], [`BlockError::Scale`], [`BlockError::Step`];
+    /// [`BlockError::BufferTooSmall`] if not even the header fits.
     pub fn new(
         buffer: &'b mut [u8],
         spec: &BlockSpec<'_>,
@@ -148,12 +162,22 @@ impl<'b> BlockEncoder<'b> {
         Ok(Self { buffer, open })
     }
 
-    /// Adds a row: its time in ms by the block's clock, and one value for each channel.
+    /// Adds a row: its time in ms by the block's clock, and one number for each channel. All are
+    /// [`super::Kind::Decimal`], the number is the digits, or [`super::Kind::Grid`], it is that of
+    /// steps.
     ///
     /// # Errors
-    /// [`BlockError::Full`] if it does not fit, [`BlockError::RowWidth`]; the block is then as it
-    /// was.
-    pub fn push(&mut self, time_ms: u64, values: &[i64]) -> Result<(), BlockError> {
+    /// [`BlockError::Full`] if it does not fit, [`BlockError::RowWidth`], [`BlockError::Kind`]; the
+    /// block is then as it was.
+    pub fn push(&mut self, time_ms: u64, numbers: &[i64]) -> Result<(), BlockError> {
+        self.open.push(self.buffer, time_ms, numbers)
+    }
+
+    /// Adds a row of any kinds: its time in ms by the block's clock, and one value for each channel.
+    ///
+    /// # Errors
+    /// As [`Self::push`], and [`BlockError::TextLength`].
+    pub fn push_values(&mut self, time_ms: u64, values: &[Value<'_>]) -> Result<(), BlockError> {
         self.open.push(self.buffer, time_ms, values)
     }
 
@@ -174,21 +198,27 @@ impl<'b> BlockEncoder<'b> {
     }
 }
 
-/// Writes block after block into a buffer of its own, of `N` bytes: for a struct that lives as long
-/// as the node does.
+/// Writes block after block of numbers into a buffer of its own, of `N` bytes: for a struct that
+/// lives as long as the node does. The code and the state of other kinds stay out of its program.
+pub type BlockBuilder<const N: usize> = Builder<N, NumberCell>;
+
+/// As [`BlockBuilder`], for channels of any kind.
+pub type ValueBuilder<const N: usize> = Builder<N, Cell<TextWriter>>;
+
+/// [`BlockBuilder`] and [`ValueBuilder`].
 #[derive(Clone, Debug)]
-pub struct BlockBuilder<const N: usize> {
+pub struct Builder<const N: usize, C> {
     buffer: [u8; N],
-    open: Option<Open>,
+    open: Option<Open<C>>,
 }
 
-impl<const N: usize> Default for BlockBuilder<N> {
+impl<const N: usize, C: Cells> Default for Builder<N, C> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const N: usize> BlockBuilder<N> {
+impl<const N: usize, C: Cells> Builder<N, C> {
     /// No block yet.
     pub const fn new() -> Self {
         Self { buffer: [0; N], open: None }
@@ -197,7 +227,8 @@ impl<const N: usize> BlockBuilder<N> {
     /// Starts a block; one that was open is given up.
     ///
     /// # Errors
-    /// As [`BlockEncoder::new`]; then no block is open.
+    /// As [`BlockEncoder::new`], and [`BlockError::Kind`] where its rows are numbers and a channel
+    /// is neither decimal nor grid; then no block is open.
     pub fn start(&mut self, spec: &BlockSpec<'_>, base_ms: u64) -> Result<(), BlockError> {
         self.open = None;
         self.open = Some(Open::new(&mut self.buffer, spec, base_ms)?);
@@ -209,13 +240,9 @@ impl<const N: usize> BlockBuilder<N> {
         self.open.is_some()
     }
 
-    /// Adds a row, as [`BlockEncoder::push`].
-    ///
-    /// # Errors
-    /// As there, and [`BlockError::NotStarted`].
-    pub fn push(&mut self, time_ms: u64, values: &[i64]) -> Result<(), BlockError> {
+    fn push_row<V: Write<C>>(&mut self, time_ms: u64, row: &[V]) -> Result<(), BlockError> {
         let open = self.open.as_mut().ok_or(BlockError::NotStarted)?;
-        open.push(&mut self.buffer, time_ms, values)
+        open.push(&mut self.buffer, time_ms, row)
     }
 
     /// Rows of the open block; 0 without one.
@@ -233,5 +260,25 @@ impl<const N: usize> BlockBuilder<N> {
     pub fn finish(&mut self) -> Option<&[u8]> {
         let size = self.open.take()?.finish(&mut self.buffer);
         Some(&self.buffer[..size])
+    }
+}
+
+impl<const N: usize> BlockBuilder<N> {
+    /// Adds a row, as [`BlockEncoder::push`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockError::NotStarted`].
+    pub fn push(&mut self, time_ms: u64, numbers: &[i64]) -> Result<(), BlockError> {
+        self.push_row(time_ms, numbers)
+    }
+}
+
+impl<const N: usize> ValueBuilder<N> {
+    /// Adds a row, as [`BlockEncoder::push_values`].
+    ///
+    /// # Errors
+    /// As there, and [`BlockError::NotStarted`].
+    pub fn push_values(&mut self, time_ms: u64, values: &[Value<'_>]) -> Result<(), BlockError> {
+        self.push_row(time_ms, values)
     }
 }

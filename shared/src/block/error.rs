@@ -11,6 +11,23 @@ pub enum BlockError {
     Channels(usize),
     /// A scale is 0 to [`super::SCALE_MAX`] decimal places; this one was asked for or read.
     Scale(u8),
+    /// A grid's step is a fraction of two numbers from 1 to 2^31 - 1; this one was asked for or read.
+    Step {
+        /// Above the line.
+        up: u32,
+        /// Below it.
+        parts: u32,
+    },
+    /// A text has at most [`super::TEXT_MAX`] bytes; this one has so many.
+    TextLength(usize),
+    /// The value is not of the channel's kind; the row is not taken. Rows of `i64` are for blocks
+    /// whose channels are all decimal or grid.
+    Kind {
+        /// The channel, from 0.
+        channel: usize,
+    },
+    /// A value lies off its channel's grid: read the rows as values.
+    OffGrid,
     /// A row has one value for each channel.
     RowWidth {
         /// Channels of the block.
@@ -50,6 +67,16 @@ impl core::fmt::Display for BlockError {
             Self::Scale(scale) => {
                 write!(f, "{scale} decimal places: a channel has 0 to {}", super::SCALE_MAX)
             }
+            Self::Step { up, parts } => {
+                write!(f, "a grid's step of {up}/{parts}: both are 1 to 2147483647")
+            }
+            Self::TextLength(length) => {
+                write!(f, "a text of {length} B: a block takes {} at most", super::TEXT_MAX)
+            }
+            Self::Kind { channel } => {
+                write!(f, "the value of channel {channel} is not of the kind that its channel has")
+            }
+            Self::OffGrid => f.write_str("a value lies off its grid: read the rows as values"),
             Self::RowWidth { channels, values } => {
                 write!(f, "a row of {values} values for a block of {channels} channels")
             }

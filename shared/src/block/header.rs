@@ -1,33 +1,41 @@
 //! What stands before the rows.
 
-use super::{BlockError, CRC_SIZE};
+use super::kind::KIND_SIZE_MAX;
+use super::rice::{Form, unzigzag, zigzag};
+use super::{BlockError, CRC, CRC_SIZE, Kind};
 
 /// The most channels of a block.
 pub const CHANNELS_MAX: usize = 8;
-
-/// The most decimal places of a channel.
-pub const SCALE_MAX: u8 = 9;
 
 /// The most rows of a block.
 pub const COUNT_MAX: u16 = (1 << 14) - 1;
 
 /// The most bytes before the first row, CRC included.
-pub const HEADER_MAX: usize = CRC_SIZE + 1 + 3 * 5 + 10 + 5 + CHANNELS_MAX + TAIL_SIZE_MAX;
+pub const HEADER_MAX: usize =
+    CRC_SIZE + 1 + 3 * 5 + 10 + CHANNELS_MAX * KIND_SIZE_MAX + TAIL_SIZE_MAX;
 
 /// The most bytes of [`Tail`].
-pub(super) const TAIL_SIZE_MAX: usize = 2 * COUNT_SIZE_MAX;
+pub(super) const TAIL_SIZE_MAX: usize = COUNT_SIZE_MAX + 5 + COUNT_SIZE_MAX;
 const COUNT_SIZE_MAX: usize = 2;
 
-const VERSION: u8 = 1;
+const VERSION_1: u8 = 1;
+const VERSION: u8 = 2;
 const VERSION_MASK: u8 = 0b111;
 const FLAG_UNIX: u8 = 1 << 3;
 const FLAG_PUNCTUAL: u8 = 1 << 4;
 const CHANNELS_SHIFT: u32 = 5;
-/// Decimal-scaled integers. Others (raw floats, booleans, text) have numbers left.
-const CODEC_DECIMAL: u8 = 0;
 
-/// The low bit of the period's field: the rest is seconds, not ms.
-const PERIOD_S: u64 = 1;
+/// Where the boot epoch stands, whose lowest bit says that the block is regular.
+const EPOCH_AT: usize = CRC_SIZE + 1;
+const FLAG_REGULAR: u8 = 1;
+
+/// The low bits of the period's field: its unit, and whether time starts at a multiple of it.
+const PERIOD_SHIFT: u32 = 3;
+const PERIOD_ALIGNED: u64 = 1 << 2;
+const PERIOD_UNIT_MASK: u64 = 0b11;
+const PERIOD_UNITS_MS: [u32; 4] = [1, 1000, 60_000, 3_600_000];
+/// The low bit of the period's field in version 1: the rest is seconds, not ms.
+const PERIOD_S_1: u64 = 1;
 
 const _: () = assert!(CHANNELS_MAX - 1 == (u8::MAX >> CHANNELS_SHIFT) as usize);
 const _: () = assert!(COUNT_MAX < 1 << (7 * COUNT_SIZE_MAX));
@@ -54,8 +62,8 @@ pub struct BlockSpec<'a> {
     pub clock: Clock,
     /// The nominal time from row to row, in ms.
     pub period_ms: u32,
-    /// Decimal places of each channel, each 0 to [`SCALE_MAX`]: a value `v` means `v / 10^scale`.
-    pub scales: &'a [u8],
+    /// What each channel holds.
+    pub kinds: &'a [Kind],
 }
 
 /// What a block says before its first row.
@@ -77,14 +85,16 @@ pub struct BlockHeader {
     pub count: u16,
     /// Rows from the start that came exactly when due; their times take no bits.
     pub(super) punctual: u16,
+    /// How its integers are written.
+    pub(super) form: Form,
     channels: u8,
-    scales: [u8; CHANNELS_MAX],
+    kinds: [Kind; CHANNELS_MAX],
 }
 
 impl BlockHeader {
-    /// Decimal places of each channel; the length is the number of channels.
-    pub fn scales(&self) -> &[u8] {
-        &self.scales[..self.channels()]
+    /// What each channel holds; the length is the number of channels.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds[..self.channels()]
     }
 
     /// Channels of the block, 1 to [`CHANNELS_MAX`].
@@ -97,101 +107,194 @@ impl BlockHeader {
         self.first_sample.wrapping_add(u32::from(self.count))
     }
 
+    /// Checks the CRC of a block and reads its header, and none of its rows.
+    ///
+    /// # Errors
+    /// [`BlockError::Truncated`], [`BlockError::Crc`], [`BlockError::Version`],
+    /// [`BlockError::Codec`], [`BlockError::Scale`], [`BlockError::Step`], [`BlockError::Malformed`].
+    pub fn read(block: &[u8]) -> Result<Self, BlockError> {
+        Self::open(block).map(|(header, _)| header)
+    }
+
+    /// Checks the CRC; returns the header and the rows.
+    pub(super) fn open(block: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+        let (stored, body) = block.split_first_chunk().ok_or(BlockError::Truncated)?;
+        const { assert!(CRC_SIZE == size_of::<u32>()) };
+        let stored = u32::from_le_bytes(*stored);
+        let computed = CRC.checksum(body);
+        if stored != computed {
+            return Err(BlockError::Crc { stored, computed });
+        }
+        Self::parse(body)
+    }
+
     /// Reads the body's start; returns the header and the rows.
-    pub(super) fn parse(body: &[u8]) -> Result<(Self, &[u8]), BlockError> {
+    fn parse(body: &[u8]) -> Result<(Self, &[u8]), BlockError> {
         let mut rest = body;
         let form = byte(&mut rest)?;
-        if form & VERSION_MASK != VERSION {
-            return Err(BlockError::Version(form & VERSION_MASK));
-        }
-        let channels = (form >> CHANNELS_SHIFT) + 1;
-        let mut header = Self {
-            boot_epoch: varint_u32(&mut rest)?,
-            sequence: varint_u32(&mut rest)?,
-            first_sample: varint_u32(&mut rest)?,
-            clock: if form & FLAG_UNIX == 0 { Clock::SinceBoot } else { Clock::Unix },
-            base_ms: varint(&mut rest)?,
-            period_ms: period(varint(&mut rest)?)?,
-            count: 0,
-            punctual: 0,
-            channels,
-            scales: [0; CHANNELS_MAX],
-        };
-        for scale in &mut header.scales[..usize::from(channels)] {
-            let channel = byte(&mut rest)?;
-            if channel >> 4 != CODEC_DECIMAL {
-                return Err(BlockError::Codec(channel >> 4));
-            }
-            *scale = channel & 0xF;
-            if *scale > SCALE_MAX {
-                return Err(BlockError::Scale(*scale));
-            }
-        }
-        header.count = rows(varint(&mut rest)?, COUNT_MAX)?;
-        header.punctual = match header.count.checked_sub(1) {
-            Some(last) if form & FLAG_PUNCTUAL == 0 => rows(varint(&mut rest)?, last)?,
-            _ => header.count,
+        let header = match form & VERSION_MASK {
+            VERSION_1 => Self::parse_1(form, &mut rest)?,
+            VERSION => Self::parse_2(form, &mut rest)?,
+            other => return Err(BlockError::Version(other)),
         };
         Ok((header, rest))
     }
+
+    fn blank(form: u8) -> Self {
+        Self {
+            boot_epoch: 0,
+            sequence: 0,
+            first_sample: 0,
+            clock: if form & FLAG_UNIX == 0 { Clock::SinceBoot } else { Clock::Unix },
+            base_ms: 0,
+            period_ms: 0,
+            count: 0,
+            punctual: 0,
+            form: Form::Plain,
+            channels: (form >> CHANNELS_SHIFT) + 1,
+            kinds: [Kind::Boolean; CHANNELS_MAX],
+        }
+    }
+
+    fn parse_1(form: u8, rest: &mut &[u8]) -> Result<Self, BlockError> {
+        let mut header = Self::blank(form);
+        header.form = Form::One;
+        header.boot_epoch = varint_u32(rest)?;
+        header.sequence = varint_u32(rest)?;
+        header.first_sample = varint_u32(rest)?;
+        header.base_ms = varint(rest)?;
+        let period = varint(rest)?;
+        header.period_ms = period_ms(period >> 1, if period & PERIOD_S_1 == 0 { 1 } else { 1000 })?;
+        for kind in &mut header.kinds[..usize::from(header.channels)] {
+            *kind = Kind::parse_1(rest)?;
+        }
+        header.count = rows(varint(rest)?, COUNT_MAX)?;
+        header.punctual = header.parse_punctual(form, rest)?;
+        Ok(header)
+    }
+
+    fn parse_2(form: u8, rest: &mut &[u8]) -> Result<Self, BlockError> {
+        let mut header = Self::blank(form);
+        let epoch = varint(rest)?;
+        header.boot_epoch = u32::try_from(epoch >> 1).map_err(|_| BlockError::Malformed)?;
+        header.sequence = varint_u32(rest)?;
+        let period = varint(rest)?;
+        let unit_ms = PERIOD_UNITS_MS[(period & PERIOD_UNIT_MASK) as usize];
+        header.period_ms = period_ms(period >> PERIOD_SHIFT, unit_ms)?;
+        let unit_ms = if period & PERIOD_ALIGNED == 0 { 1 } else { i64::from(header.period_ms) };
+        let base_ms = unzigzag(varint(rest)?).checked_mul(unit_ms).ok_or(BlockError::Malformed)?;
+        header.base_ms = zero_ms(header.clock).wrapping_add_signed(base_ms);
+        for kind in &mut header.kinds[..usize::from(header.channels)] {
+            *kind = Kind::parse(rest)?;
+        }
+        header.count = rows(varint(rest)?, COUNT_MAX)?;
+        header.first_sample = if epoch & u64::from(FLAG_REGULAR) == 0 {
+            varint_u32(rest)?
+        } else {
+            regular_first_sample(header.sequence, header.count)
+        };
+        header.punctual = header.parse_punctual(form, rest)?;
+        Ok(header)
+    }
+
+    fn parse_punctual(&self, form: u8, rest: &mut &[u8]) -> Result<u16, BlockError> {
+        match self.count.checked_sub(1) {
+            Some(last) if form & FLAG_PUNCTUAL == 0 => rows(varint(rest)?, last),
+            _ => Ok(self.count),
+        }
+    }
+}
+
+/// The first sample of a block if all before it in the boot epoch have as many rows as it has.
+fn regular_first_sample(sequence: u32, count: u16) -> u32 {
+    sequence.wrapping_mul(u32::from(count))
 }
 
 impl BlockSpec<'_> {
     pub(super) fn check(&self) -> Result<(), BlockError> {
-        if !(1..=CHANNELS_MAX).contains(&self.scales.len()) {
-            return Err(BlockError::Channels(self.scales.len()));
+        if !(1..=CHANNELS_MAX).contains(&self.kinds.len()) {
+            return Err(BlockError::Channels(self.kinds.len()));
         }
-        match self.scales.iter().find(|scale| **scale > SCALE_MAX) {
-            Some(scale) => Err(BlockError::Scale(*scale)),
-            None => Ok(()),
-        }
+        self.kinds.iter().try_for_each(|kind| kind.check())
     }
 
     /// Writes all but CRC and [`Tail`] behind the CRC's place; returns where the tail goes.
     pub(super) fn write(&self, buffer: &mut [u8], base_ms: u64) -> Result<usize, BlockError> {
         self.check()?;
-        let mut form = VERSION | ((self.scales.len() - 1) as u8) << CHANNELS_SHIFT;
+        let mut form = VERSION | ((self.kinds.len() - 1) as u8) << CHANNELS_SHIFT;
         if self.clock == Clock::Unix {
             form |= FLAG_UNIX;
         }
         let mut at = CRC_SIZE;
         put(buffer, &mut at, form)?;
-        for field in [self.boot_epoch, self.sequence, self.first_sample] {
-            put_varint(buffer, &mut at, u64::from(field))?;
-        }
-        put_varint(buffer, &mut at, base_ms)?;
-        let period = match self.period_ms {
-            ms if ms.is_multiple_of(1000) => u64::from(ms / 1000) << 1 | PERIOD_S,
-            ms => u64::from(ms) << 1,
-        };
+        put_varint(buffer, &mut at, u64::from(self.boot_epoch) << 1)?;
+        put_varint(buffer, &mut at, u64::from(self.sequence))?;
+        let (period, base) = self.times(base_ms);
         put_varint(buffer, &mut at, period)?;
-        for scale in self.scales {
-            put(buffer, &mut at, CODEC_DECIMAL << 4 | scale)?;
+        put_varint(buffer, &mut at, base)?;
+        for kind in self.kinds {
+            kind.write(buffer, &mut at)?;
         }
         if buffer.len() < at + TAIL_SIZE_MAX {
             return Err(BlockError::BufferTooSmall);
         }
         Ok(at)
     }
+
+    /// The fields of period and base.
+    fn times(&self, base_ms: u64) -> (u64, u64) {
+        let divides = |unit_ms: &u32| self.period_ms.is_multiple_of(*unit_ms);
+        // The last is the longest that divides it; the first always does.
+        let unit = PERIOD_UNITS_MS.iter().rposition(divides).unwrap_or(0);
+        let units = u64::from(self.period_ms / PERIOD_UNITS_MS[unit]);
+        let period = units << PERIOD_SHIFT | unit as u64;
+        let base_ms = base_ms.wrapping_sub(zero_ms(self.clock)).cast_signed();
+        let period_ms = i64::from(self.period_ms);
+        match base_ms.checked_rem(period_ms) {
+            Some(0) => (period | PERIOD_ALIGNED, zigzag(base_ms / period_ms)),
+            _ => (period, zigzag(base_ms)),
+        }
+    }
+}
+
+/// What the base of version 2 counts from: for Unix times the start of 2025, so it takes few bytes
+/// for years around it.
+const fn zero_ms(clock: Clock) -> u64 {
+    match clock {
+        Clock::SinceBoot => 0,
+        Clock::Unix => 1_735_689_600_000,
+    }
 }
 
 /// What is known of a block's header only when its last row is in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tail {
+    pub(super) sequence: u32,
+    pub(super) first_sample: u32,
     pub(super) count: u16,
     pub(super) punctual: u16,
 }
 
 impl Tail {
-    pub(super) const fn size(self) -> usize {
-        let late = if self.punctual == self.count { 0 } else { row_number_size(self.punctual) };
-        row_number_size(self.count) + late
+    fn is_regular(self) -> bool {
+        self.first_sample == regular_first_sample(self.sequence, self.count)
+    }
+
+    pub(super) fn size(self) -> usize {
+        let first = if self.is_regular() { 0 } else { varint_size(self.first_sample) };
+        let late = if self.punctual == self.count { 0 } else { varint_size(self.punctual.into()) };
+        varint_size(self.count.into()) + first + late
     }
 
     /// Writes the tail at its place `at`, before which [`BlockSpec::write`] wrote the rest; returns
     /// where the rows go.
     pub(super) fn write(self, buffer: &mut [u8], mut at: usize) -> Result<usize, BlockError> {
         put_varint(buffer, &mut at, u64::from(self.count))?;
+        if self.is_regular() {
+            buffer[EPOCH_AT] |= FLAG_REGULAR;
+        } else {
+            put_varint(buffer, &mut at, u64::from(self.first_sample))?;
+        }
         if self.punctual == self.count {
             buffer[CRC_SIZE] |= FLAG_PUNCTUAL;
         } else {
@@ -201,18 +304,22 @@ impl Tail {
     }
 }
 
-const fn row_number_size(number: u16) -> usize {
-    if number < 0x80 { 1 } else { COUNT_SIZE_MAX }
+const fn varint_size(value: u32) -> usize {
+    (value | 1).ilog2() as usize / 7 + 1
 }
 
-fn put(buffer: &mut [u8], at: &mut usize, byte: u8) -> Result<(), BlockError> {
+pub(super) fn put(buffer: &mut [u8], at: &mut usize, byte: u8) -> Result<(), BlockError> {
     *buffer.get_mut(*at).ok_or(BlockError::BufferTooSmall)? = byte;
     *at += 1;
     Ok(())
 }
 
 /// LEB128: seven bits a byte, least significant first, the high bit set on all but the last.
-fn put_varint(buffer: &mut [u8], at: &mut usize, mut value: u64) -> Result<(), BlockError> {
+pub(super) fn put_varint(
+    buffer: &mut [u8],
+    at: &mut usize,
+    mut value: u64,
+) -> Result<(), BlockError> {
     while value >= 0x80 {
         put(buffer, at, value as u8 | 0x80)?;
         value >>= 7;
@@ -220,7 +327,7 @@ fn put_varint(buffer: &mut [u8], at: &mut usize, mut value: u64) -> Result<(), B
     put(buffer, at, value as u8)
 }
 
-fn byte(rest: &mut &[u8]) -> Result<u8, BlockError> {
+pub(super) fn byte(rest: &mut &[u8]) -> Result<u8, BlockError> {
     let (first, after) = rest.split_first().ok_or(BlockError::Truncated)?;
     *rest = after;
     Ok(*first)
@@ -241,13 +348,12 @@ fn varint(rest: &mut &[u8]) -> Result<u64, BlockError> {
     Err(BlockError::Malformed)
 }
 
-fn varint_u32(rest: &mut &[u8]) -> Result<u32, BlockError> {
+pub(super) fn varint_u32(rest: &mut &[u8]) -> Result<u32, BlockError> {
     u32::try_from(varint(rest)?).map_err(|_| BlockError::Malformed)
 }
 
-fn period(field: u64) -> Result<u32, BlockError> {
-    let unit_ms = if field & PERIOD_S == 0 { 1 } else { 1000 };
-    let period_ms = (field >> 1).checked_mul(unit_ms).ok_or(BlockError::Malformed)?;
+fn period_ms(units: u64, unit_ms: u32) -> Result<u32, BlockError> {
+    let period_ms = units.checked_mul(u64::from(unit_ms)).ok_or(BlockError::Malformed)?;
     u32::try_from(period_ms).map_err(|_| BlockError::Malformed)
 }
 

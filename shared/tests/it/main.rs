@@ -3,3 +3,4 @@
 mod block;
 mod foreign;
 mod frozen;
+mod values;
