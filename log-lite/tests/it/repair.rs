@@ -390,6 +390,16 @@ fn a_compacted_segment_that_is_cut_short_names_what_may_be_missing() {
     }
 }
 
+/// Puts bytes at places of segments.
+fn scribble(image: &mut Image, places: &[(usize, usize, Vec<u8>)]) {
+    for (segment, at, bytes) in places {
+        let nth = segment % image.len();
+        let file = image.values_mut().nth(nth).unwrap();
+        let end = (at + bytes.len()).min(file.len());
+        file[*at.min(&end)..end].copy_from_slice(&bytes[..end.saturating_sub(*at)]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
     #[test]
@@ -397,12 +407,7 @@ proptest! {
         places in vec((0usize..6, 0usize..512, vec(any::<u8>(), 1..60)), 1..6), second in any::<bool>(),
     ) {
         let mut image = if second { version_2() } else { version_1() };
-        for (segment, at, bytes) in places {
-            let nth = segment % image.len();
-            let file = image.values_mut().nth(nth).unwrap();
-            let end = (at + bytes.len()).min(file.len());
-            file[at.min(end)..end].copy_from_slice(&bytes[..end.saturating_sub(at)]);
-        }
+        scribble(&mut image, &places);
         let storage = SimStorage::from_image(&image);
         let end = Journal::open(storage.clone(), options()).unwrap().0.end();
         let before = Seen::below(&storage, end);
@@ -413,5 +418,36 @@ proptest! {
         let again = repair_storage(&storage, &mut no_progress()).unwrap();
         prop_assert_eq!(again.repaired, vec![]);
         prop_assert_eq!(Journal::open(storage, options()).unwrap().0.end(), end);
+    }
+
+    #[test]
+    fn after_any_damage_a_compaction_keeps_the_newest_that_can_be_read_and_names_the_rest(
+        places in vec((0usize..6, 0usize..512, vec(any::<u8>(), 1..60)), 1..6), second in any::<bool>(),
+    ) {
+        let mut image = if second { version_2() } else { version_1() };
+        scribble(&mut image, &places);
+        let storage = SimStorage::from_image(&image);
+        let mut journal = Journal::open(storage.clone(), options()).unwrap().0;
+        let end = journal.end();
+        let before = Seen::below(&storage, end);
+        let options = CompactOptions { min_dirty_percent: 0, ..CompactOptions::default() };
+        let mut compactor = journal.compactor(options);
+        let segments: Vec<_> = journal.segments().collect();
+        if compactor.start(&segments, NOW).unwrap() {
+            loop {
+                match compactor.step().unwrap() {
+                    CompactStep::Working => {}
+                    CompactStep::Swap(done) => assert!(journal.swap_compacted(&done).unwrap()),
+                    CompactStep::Done(_) => break,
+                }
+            }
+        }
+        let after = Seen::below(&storage, end);
+        prop_assert_eq!(after.unread(), before.unread());
+        prop_assert!(after.there.iter().all(|offset| before.there.contains(offset)));
+        let key = |offset: &u64| (offset % 13, offset / 3 % 2);
+        let newest: BTreeMap<_, _> = before.there.iter().map(|at| (key(at), *at)).collect();
+        prop_assert!(newest.values().all(|offset| after.there.contains(offset)));
+        prop_assert_eq!(Journal::open(storage, self::options()).unwrap().0.end(), end);
     }
 }
