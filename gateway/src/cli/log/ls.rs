@@ -197,7 +197,8 @@ fn print_tables(args: &Args, log: &Log, survey: &Survey, writes: Option<Writes>)
         None => print_line("writes    not known: no record says when it arrived"),
     }
     for damage in &survey.damage {
-        print_line(&format!("damage    {damage}"));
+        let is_lost = matches!(damage, ReadError::Lost { .. });
+        print_line(&format!("{} {damage}", if is_lost { "lost     " } else { "damage   " }));
     }
 }
 
