@@ -188,34 +188,19 @@ fn what_was_merged_away_is_gone_before_retention_deletes_what_it_was_merged_into
     let listed: Vec<u64> = journal.segments().map(|segment| segment.base).collect();
     bases.retain(|base| !listed.contains(base));
     assert_eq!(bases.len(), merged);
-<<<<<<< HEAD
     // All is too old, so an empty segment is left.
     assert_eq!(journal.enforce_retention(NOW + 10_000).unwrap().len(), listed.len());
     let end = journal.end();
-=======
-    let newest = *listed.last().unwrap();
-    journal.enforce_retention(NOW + 10_000).unwrap();
-    let start = journal.start();
-    assert!(start >= newest);
->>>>>>> format2
     for survives in [Survives::Nothing, Survives::Everything] {
         let storage = model.storage.fork();
         storage.with(|disk| disk.restart(survives));
         let journal = Journal::open(storage.clone(), options).unwrap().0;
-<<<<<<< HEAD
         assert_eq!((journal.start(), journal.end()), (end, end));
-=======
-        assert_eq!(journal.start(), start);
->>>>>>> format2
     }
     // And the compactor, which comes too late, does no harm.
     let _ = compactor.step();
     let journal = Journal::open(model.storage, options).unwrap().0;
-<<<<<<< HEAD
     assert_eq!((journal.start(), journal.end()), (end, end));
-=======
-    assert_eq!(journal.start(), start);
->>>>>>> format2
 }
 
 const SURVIVALS: [Survives; 4] =
