@@ -5,6 +5,8 @@
 
 # What is handed to the demo, as in: make demo ARGS="--for 30s --devices 20"
 ARGS ?=
+# Seconds that each fuzz target runs.
+TIME ?= 60
 
 # How many cuts, and the seed of all that is random in them.
 CUTS ?= 300
@@ -39,6 +41,10 @@ bench: ## Messages a second through the front door, beside mosquitto
 	@deploy/setup.sh bench
 	@cargo build --locked --release --package headwater --bins --examples
 	@deploy/bench/mqtt.sh
+
+fuzz: ## Fuzz every decoder, and runs of operations (TIME=600, seconds each)
+	@deploy/setup.sh fuzz
+	@deploy/fuzz.sh -t $(TIME) -j 2
 
 firmware: ## The boards' images, in build/firmware
 	@deploy/setup.sh firmware

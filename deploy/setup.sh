@@ -134,6 +134,7 @@ power-cuts)
     debian "${build_tools[@]}"
     file_systems
     ;;
+fuzz) debian build-essential=g++ ;;
 bench) debian "${build_tools[@]}" mosquitto=/usr/sbin/mosquitto ;;
 test)
     debian "${build_tools[@]}" qemu-user-static=qemu-aarch64-static socat=socat \

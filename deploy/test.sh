@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-steps=(setup format lints documentation constrained boards dist package arm tests)
+steps=(setup format lints documentation constrained boards dist package arm tests fuzz)
 
 # Nothing here is built a second time, so there is nothing to gain from it.
 export CARGO_INCREMENTAL=0
@@ -30,6 +30,7 @@ step_setup() { deploy/setup.sh test; }
 step_format() {
     cargo fmt --all --check
     (cd firmware/boards && cargo fmt --all --check)
+    cargo fmt --manifest-path log-lite/fuzz/Cargo.toml --check
 }
 
 step_lints() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
@@ -80,6 +81,13 @@ step_tests() {
     export HEADWATER_BIN
     cargo test --locked --workspace
     [ "$(id -u)" = 0 ] || echo "not root, so no power was cut and no disk filled: sudo -E make test"
+}
+
+# Bounded: what runs for longer is `make fuzz`.
+step_fuzz() {
+    cargo clippy --locked --manifest-path log-lite/fuzz/Cargo.toml --target-dir target/fuzz \
+        --all-targets -- -D warnings
+    deploy/fuzz.sh -t 8 -j 2
 }
 
 run_step() {

@@ -131,6 +131,9 @@ impl Summary {
         let mut behind = [0];
         Ok(last.body_crc == self.last_crc
             && ends == self.used
+            // Passing the segment by leads behind it, or a reader would come here for ever.
+            && last.end() == self.end
+            && self.end > self.base
             && (file.read_at(self.used, &mut behind)? == 0 || behind == [0]))
     }
 

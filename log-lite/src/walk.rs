@@ -226,8 +226,11 @@ impl Walk {
         let mut looked_again = false;
         loop {
             let failed = match self.step(file, pos, wanted)? {
-                Step::Good(found) if found.header.end() <= self.expected => {
-                    // A mark, or a batch whose offsets were given away again.
+                Step::Good(found)
+                    if found.header.end() <= self.expected || found.header.count == 0 =>
+                {
+                    // A mark, which vouches for no offset, or a batch whose offsets were given
+                    // away again.
                     pos = found.next;
                     continue;
                 }

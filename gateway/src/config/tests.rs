@@ -79,7 +79,7 @@ fn logs_are_read_with_their_retention_and_each_fault_says_what_to_write() {
            [logs.state]\nmax_age = \"365d\"\ncompact = true\ntombstone_grace = \"2h\"\n\
            [logs.alarms]\nsegment_size = \"4 MiB\"\nmax_size = \"1 GiB\"\n";
     let config = Config::parse("headwater.toml", &good).expect("it is good");
-    let hours = |hours: u64| std::time::Duration::from_secs(hours * 3600);
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
     assert_eq!((config.log.max_age, config.log.when_full), (Some(hours(720)), WhenFull::Block));
     assert_eq!(config.logs["state"].compact, Some(hours(2)));
     assert_eq!(

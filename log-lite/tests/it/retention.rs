@@ -230,3 +230,18 @@ fn a_log_that_blocks_in_its_only_segment_goes_on_once_all_is_read() {
     let mut reader = Reader::open(storage).unwrap();
     assert_eq!(reader.next(end + 1).unwrap().unwrap().first(), end);
 }
+
+#[test]
+fn a_segment_of_which_a_cut_left_half_a_head_has_room_and_takes_records() {
+    let storage = SimStorage::default();
+    put(&mut open(&storage, options()), 1);
+    let mut image = storage.image();
+    image.get_mut(&0).unwrap().truncate(40);
+    let storage = SimStorage::from_image(&image);
+    let limited = JournalOptions { max_size: Some(4096), ..options() };
+    let mut journal = open(&storage, limited);
+    assert_eq!(journal.room(), 4096 - 40);
+    assert_eq!(put(&mut journal, 100), 0);
+    let mut reader = Reader::open(storage).unwrap();
+    assert_eq!(reader.next(1).unwrap().unwrap().records().count(), 1);
+}

@@ -162,6 +162,22 @@ fn a_summary_with_any_bad_byte_or_of_another_segment_is_not_believed() {
 }
 
 #[test]
+fn a_summary_with_another_end_than_its_segment_is_not_believed_though_its_checksum_is_right() {
+    let (storage, _journal) = sample();
+    for (base, bytes) in storage.summaries() {
+        for end in [0, base, base + 1, RECORDS, u64::MAX] {
+            let mut forged = bytes.clone();
+            let (checked, crc) = forged.split_last_chunk_mut().unwrap();
+            checked[32..40].copy_from_slice(&end.to_le_bytes());
+            *crc = log_lite::crc32c(checked).to_le_bytes();
+            storage.set_summary(base, Some(&forged));
+            assert_eq!(offsets_of(&storage, &[RARE], RECORDS), [1_234], "{base} to {end}");
+        }
+        storage.set_summary(base, Some(&bytes));
+    }
+}
+
+#[test]
 fn a_summary_from_before_its_segment_went_on_is_not_believed() {
     let storage = SimStorage::default();
     let mut journal = Journal::open(storage.clone(), options()).unwrap().0;

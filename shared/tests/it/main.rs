@@ -3,4 +3,5 @@
 mod block;
 mod foreign;
 mod frozen;
+mod fuzz;
 mod values;
