@@ -181,7 +181,66 @@ impl ReadError {
 
 #[cfg(test)]
 mod tests {
+    use headwater_shared::envelope::{Envelope, Tick};
+
     use super::*;
+    use crate::journal::{Journal, JournalOptions, NewRecord, Reader};
+
+    /// Appends records of partition 1, and places them.
+    async fn append(
+        journal: &Journal,
+        follower: &mut Reader,
+        log: &mut log_lite::Journal<log_lite::DirStorage>,
+        count: usize,
+    ) {
+        let key = "k".repeat(60 << 10);
+        for _ in 0..count {
+            let envelope = Envelope::Tick(Tick { now_ms: 1 });
+            let record = NewRecord { partition: 1, time_ms: 0, key: &key, envelope: &envelope };
+            let ticket = journal.append(&record).expect("room");
+            journal.wait(ticket).await.expect("it is durable");
+            for record in follower.read(1 << 20).expect("it is there") {
+                let Record { offset, partition, time_ms, key, value } = record;
+                log.append_at(offset, partition, time_ms, &key, &value).expect("in order");
+            }
+        }
+        log.commit().expect("the disk works");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_comes_back_from_the_history_gives_each_record_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = JournalOptions {
+            segment_size: 2 << 20,
+            max_size: Some(6 << 20),
+            ..JournalOptions::default()
+        };
+        let (journal, _) = Journal::open(&dir.path().join("j"), options).expect("a journal");
+        let beside = dir.path().join("h");
+        let (mut log, _) =
+            log_lite::Journal::open_dir(&beside, JournalOptions::default()).expect("a log");
+        let history = Arc::new(History::new("h", &beside));
+        journal.set_histories([(1, Arc::clone(&history))].into());
+        let mut follower = journal.reader(0);
+        append(&journal, &mut follower, &mut log, 60).await;
+        history.holds(0, log.end(), log.end());
+
+        // It reads a file of the journal, retention deletes that, and it goes on in the history.
+        let mut reader = journal.reader_of(&[1], 0);
+        let mut offsets: Vec<u64> = Vec::new();
+        let mut read = |bytes| {
+            let records = reader.read(bytes).expect("it can be read");
+            offsets.extend(records.iter().map(|record| record.offset));
+            !records.is_empty()
+        };
+        assert!(read(1));
+        append(&journal, &mut follower, &mut log, 60).await;
+        history.holds(0, log.end(), log.end());
+        assert!(journal.stats().start > 1, "retention acted");
+        while read(200 << 10) {}
+        assert_eq!(offsets, (0..120).collect::<Vec<_>>());
+        tokio::task::spawn_blocking(move || journal.close()).await.expect("it closes");
+    }
 
     fn history(start: u64, end: u64, compacted: u64) -> History {
         let history = History::new("h", Path::new("h"));

@@ -72,6 +72,8 @@ impl Reader {
     pub fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
         loop {
             if let Some(to) = self.in_history() {
+                // Back in the journal, it would go on where it stood before.
+                self.disk = None;
                 let records = self.read_history(to, bytes_max)?;
                 if records.is_empty() {
                     self.position = to;
