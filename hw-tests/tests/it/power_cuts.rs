@@ -139,12 +139,16 @@ fn report(name: &str, seed: u64, took: Duration, all: &[Survived]) {
     let slowest = all.iter().map(|one| one.ready).max().unwrap_or_default();
     println!(
         "{name}, seed {seed}: {} cuts in {:.0} s; {} promises, {} of them not yet deleted by \
-         retention; {} sectors lost and {} kept behind the last flush; {} torn tails; ready after \
+         retention; of deleted ones {} kept records and {} last values of keys found, {} lost as gap \
+         records say; {} sectors lost and {} kept behind the last flush; {} torn tails; ready after \
          {} ms at most",
         all.len(),
         took.as_secs_f64(),
         sum(|one| one.promised as u64),
         sum(|one| one.present as u64),
+        sum(|one| one.found.kept as u64),
+        sum(|one| one.found.keys as u64),
+        sum(|one| one.found.named_lost as u64),
         sum(|one| one.left.lost),
         sum(|one| one.left.kept),
         all.iter().filter(|one| one.torn).count(),
@@ -153,6 +157,8 @@ fn report(name: &str, seed: u64, took: Duration, all: &[Survived]) {
     let lost = all.iter().filter(|one| one.left.lost > 0).count();
     assert!(lost > all.len() / 4, "most cuts lose something, {lost} of {} did", all.len());
     assert!(sum(|one| one.present as u64) > 0, "something was promised");
+    assert!(sum(|one| one.found.kept as u64) > 0, "the kept log was needed");
+    assert!(sum(|one| one.found.keys as u64) > 0, "the state log was needed");
 }
 
 #[test]

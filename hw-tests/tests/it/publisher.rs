@@ -243,7 +243,9 @@ impl Publisher {
 
 /// Who published this payload, and its number there.
 pub(crate) fn identity(payload: &[u8]) -> Option<(String, usize)> {
-    let json: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let number = usize::try_from(json["n"].as_u64()?).ok()?;
-    Some((json["from"].as_str()?.to_owned(), number))
+    let text = std::str::from_utf8(payload).ok()?;
+    let text = text.strip_prefix("{\"from\":\"")?.strip_suffix("\"}")?;
+    let (from, text) = text.split_once("\",\"n\":")?;
+    let (number, _) = text.split_once(",\"fill\":\"")?;
+    Some((from.to_owned(), number.parse().ok()?))
 }

@@ -9,7 +9,7 @@ use hw_tests::disk::{History, Image, Keep, Left, LoggedDisk, Tear};
 use hw_tests::gateway::{Doors, GatewayProcess};
 use hw_tests::random::Random;
 
-use super::logs::{self, Past};
+use super::logs::{self, Found, Past};
 use super::recording::{Recording, segments};
 use super::{
     AGE_MS_MAX, CONFIG, JOURNAL, LOGS, OUT, READY, SEGMENT_BYTES, SIZE_BYTES_MAX, STOPPED,
@@ -20,6 +20,9 @@ use crate::wire::QoS;
 
 /// After the cut, publishers send this many more messages: their packet ids were used before.
 const MORE: usize = 30;
+
+/// A gateway whose recovery is cut places and compacts for so long.
+const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// Cuts the power of a recording, at one moment after the other.
 pub(super) struct Cutter<'a> {
@@ -54,6 +57,7 @@ pub(super) struct Survived {
     /// Messages that had been promised, and of those, how many retention had not deleted.
     pub(super) promised: usize,
     pub(super) present: usize,
+    pub(super) found: Found,
     pub(super) left: Left,
     /// The journal had a tail that was cut.
     pub(super) torn: bool,
@@ -136,6 +140,7 @@ impl<'a> Cutter<'a> {
         let config = self.room.join("headwater.toml");
         let mut gateway = GatewayProcess::launch(&config).map_err(|error| error.to_string())?;
         gateway.wait_doors(READY).map_err(|error| error.to_string())?;
+        std::thread::sleep(AFTERMATH);
         gateway.terminate(STOPPED).map_err(|error| error.to_string())?;
         let ended = disk.clock()() as usize;
         let end = recovered(&gateway.log_text())?.end;
@@ -182,14 +187,21 @@ impl<'a> Cutter<'a> {
             }
             let end = recovered.end.min(cut.end_max);
             let past = Past { before: &self.recording.journal, end, journal: &journal };
-            logs::check(&self.room.join(LOGS), &past)?;
+            let found = logs::check(&self.room.join(LOGS), &past)?;
             served.iter().try_for_each(|served| logs::check_served(served, &past))?;
             check_rows(&journal)?;
             self.check_files(journal.end())?;
-            Ok(counts)
+            Ok((counts, found))
         };
-        let (promised, present) = check().map_err(|what| with_log(what, &gateway))?;
-        Ok(Survived { promised, present, left: Left::default(), torn: recovered.torn, ready })
+        let ((promised, present), found) = check().map_err(|what| with_log(what, &gateway))?;
+        Ok(Survived {
+            promised,
+            present,
+            found,
+            left: Left::default(),
+            torn: recovered.torn,
+            ready,
+        })
     }
 
     /// Retention deletes only while there is more than it is told to keep, or what is too old.
@@ -347,7 +359,13 @@ fn check_partition(dir: &Path, end: u64) -> Result<(), String> {
         let rise = offsets.is_sorted_by(|a, b| a < b);
         let within = offsets.last().is_some_and(|offset| *offset <= last) && last < end;
         if offsets.first() != Some(&first) || !rise || !within {
-            return Err(format!("{}: {offsets:?}, the journal ends at {end}", path.display()));
+            let fall = offsets.windows(2).find(|pair| pair[1] <= pair[0]);
+            return Err(format!(
+                "{}: from {:?} to {:?}, with {fall:?}; the journal ends at {end}",
+                path.display(),
+                offsets.first(),
+                offsets.last()
+            ));
         }
         ranges.insert(first, last);
     }

@@ -16,6 +16,16 @@ pub(super) const STATE: &str = "state-e";
 /// Lines of one answer of the API.
 const PAGE: usize = 10_000;
 
+/// What the logs were asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// Records of the kept log, and last values of keys, that the journal no longer has.
+    pub(super) kept: usize,
+    pub(super) keys: usize,
+    /// Records that are nowhere, as gap records say.
+    pub(super) named_lost: usize,
+}
+
 /// All that was ever stored, as far as it is known, and what is left.
 pub(super) struct Past<'a> {
     /// What the journal was before the cut, from its first record on.
@@ -58,14 +68,15 @@ impl Past<'_> {
 
 /// Each placed record is the journal's, what is kept longer is all there, and each key has its last
 /// value. `dir`: of the logs.
-pub(super) fn check(dir: &Path, past: &Past<'_>) -> Result<(), String> {
+pub(super) fn check(dir: &Path, past: &Past<'_>) -> Result<Found, String> {
     let read = |name: &str| {
         let log = read_log(&dir.join(name)).map_err(|problem| format!("log {name}: {problem}"))?;
         check_same(&log, past).map_err(|problem| format!("log {name}: {problem}"))?;
         Ok::<_, String>(log)
     };
-    check_kept(&read("kept")?, past)?;
-    check_state(&read("state")?, past)
+    let (kept, named_lost) = check_kept(&read("kept")?, past)?;
+    let keys = check_state(&read("state")?, past)?;
+    Ok(Found { kept, keys, named_lost })
 }
 
 fn check_same(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(), String> {
@@ -78,13 +89,20 @@ fn check_same(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(), String
     Ok(())
 }
 
-/// What the journal has deleted is there, and nothing below the end is missing.
-fn check_kept(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(), String> {
+/// What the journal has deleted is there, and nothing below the end is missing. How much that is,
+/// and how much gap records name.
+fn check_kept(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(usize, usize), String> {
+    let (mut kept, mut named_lost) = (0, 0);
     let last = log.last_key_value().map(|(last, _)| *last);
     for (offset, number, stored) in past.of(KEPT) {
-        let needed = offset < past.journal.start || Some(offset) <= last;
-        let is_lost = needed && !log.contains_key(&offset);
-        if is_lost && !past.is_named_lost(offset, stored.partition) {
+        if offset >= past.journal.start && Some(offset) > last {
+            continue;
+        }
+        if log.contains_key(&offset) {
+            kept += usize::from(offset < past.journal.start);
+        } else if past.is_named_lost(offset, stored.partition) {
+            named_lost += 1;
+        } else {
             return Err(format!(
                 "{KEPT} {number} at offset {offset} is neither in the log kept, which ends with \
                  {last:?}, nor in the journal, which begins at {}",
@@ -92,10 +110,11 @@ fn check_kept(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(), String
             ));
         }
     }
-    Ok(())
+    Ok((kept, named_lost))
 }
 
-fn check_state(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(), String> {
+/// How many keys have their last value in the log alone.
+fn check_state(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<usize, String> {
     let journal = (past.journal.start..).zip(&past.journal.records);
     let all = log.iter().map(|(offset, stored)| (*offset, stored)).chain(journal);
     let mut found: BTreeMap<u32, u64> = BTreeMap::new();
@@ -107,7 +126,8 @@ fn check_state(log: &BTreeMap<u64, Stored>, past: &Past<'_>) -> Result<(), Strin
             *newest = offset.max(*newest);
         }
     }
-    check_newest(&found, past)
+    check_newest(&found, past)?;
+    Ok(found.values().filter(|offset| **offset < past.journal.start).count())
 }
 
 /// `found`: the offset of the last record of each key. A key that was deleted may have none.

@@ -22,11 +22,11 @@ use crate::wire::{PubAck, QoS, Received, Subscribe, Wire};
 /// Everything has to be acknowledged this long after the last message was sent.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Messages of each publisher are so far apart at least, in the first half of the work, so that the
-/// history of the disk has room: retention goes by size.
-const FIRST_MS_EACH: u128 = 1;
-/// In the second half: retention goes by age.
-const THEN_MS_EACH: u128 = 5;
+/// Messages of each publisher in a millisecond at most, so that the history of the disk has room.
+const PER_MS: u128 = 1;
+
+/// In the middle of the work nobody publishes for so long: retention by age goes on.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// What a run of the gateway left.
 pub(super) struct Recording {
@@ -235,15 +235,15 @@ impl<'a> Stage<'a> {
 
     fn publish(&self, mut publisher: Publisher, work: Duration, end: Instant) -> Publisher {
         let began = Instant::now();
-        let half = work.as_millis() / 2;
-        let enough = |passed: u128| {
-            passed.min(half) / FIRST_MS_EACH + passed.saturating_sub(half) / THEN_MS_EACH
-        };
+        let quiet = work / 2..work / 2 + QUIET;
         publisher.run(&Task {
             address: &|| *self.address.lock().expect("no thread panicked"),
             clock: self.clock,
             more: &|_| !self.no_more.load(Ordering::SeqCst),
-            due: &|count| (count as u128) < enough(began.elapsed().as_millis()),
+            due: &|count| {
+                let passed = began.elapsed();
+                !quiet.contains(&passed) && (count as u128) < passed.as_millis() * PER_MS
+            },
             until: end + SETTLED,
         });
         publisher
