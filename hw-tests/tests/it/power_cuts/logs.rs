@@ -138,7 +138,8 @@ fn check_newest(found: &BTreeMap<u32, u64>, past: &Past<'_>) -> Result<(), Strin
         let partition = past.get(offset).map_or(0, |stored| stored.partition);
         if !well && !past.is_named_lost(offset, partition) {
             return Err(format!(
-                "key {key}: the last is {number} at offset {offset}, deleted: {}, but there is {is:?}",
+                "key {key}: the last is {number} at offset {offset}, deleted: {}, but there is \
+                 {is:?}",
                 deletes(number)
             ));
         }
