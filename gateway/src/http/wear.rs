@@ -48,7 +48,7 @@ pub(super) fn wear(sources: &Sources) -> Value {
     reason = "a rate, of bytes that are never negative"
 )]
 fn per_day(bytes: u64, uptime_s: f64) -> Option<u64> {
-    (uptime_s >= UPTIME_S_MIN).then(|| (bytes as f64 / uptime_s * DAY_S) as u64)
+    (uptime_s >= UPTIME_S_MIN).then(|| (bytes as f64 / uptime_s * DAY_S).round() as u64)
 }
 
 /// Names the process' counter.

@@ -88,7 +88,7 @@ pub enum AppendError {
     /// The record is larger than a batch may be.
     #[error("the record of {0} bytes is larger than the journal takes")]
     TooLarge(usize),
-    /// More waits for the disk than may; only a publisher that did not [`super::Journal::admit`] sees it.
+    /// More waits for the disk than may; only a publisher that did not [`admit`](super::Journal::admit) sees it.
     #[error("{0} bytes wait for the disk; send again later")]
     Overload(usize),
     /// The log is far beyond its size and may not delete what is not forwarded; only what was not

@@ -8,7 +8,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions};
 use serde_json::Value as Json;
 
-use crate::process::{Gateway, config, get};
+use crate::process::{Gateway, config, get, headwater, text};
 
 /// Longer than anything takes that comes at all.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -181,6 +181,26 @@ fn a_stream_in_a_log_of_its_own_outlives_the_journal_for_every_reader() {
     assert!(metrics.contains("headwater_log_size_bytes{log=\"alarms\"}"), "{metrics}");
     stop(gateway);
     assert_eq!(forwarded(dir.path()), (0..70).collect::<Vec<_>>());
+    tools_read_a_named_log(&dir.path().join("data"));
+}
+
+fn tools_read_a_named_log(data: &Path) {
+    let data = data.to_str().expect("UTF-8");
+    let run =
+        |args: &[&str], log| headwater(&[&["log"], args, &["--data", data, "--log", log]].concat());
+    let shown = run(&["show", "--stream", "alarm", "--from", "earliest"], "alarms");
+    let shown: Vec<Json> = text(&shown.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("NDJSON"))
+        .collect();
+    assert_eq!(numbers(&shown), (0..70).collect::<Vec<_>>());
+    let verified = run(&["verify"], "alarms");
+    assert!(text(&verified.stdout).contains("70 records"), "{}", text(&verified.stdout));
+    assert_eq!(run(&["ls"], "alarms").status.code(), Some(0));
+    let unknown = run(&["ls"], "nowhere");
+    assert_eq!(unknown.status.code(), Some(66), "{}", text(&unknown.stderr));
+    let import = run(&["import", "-"], "alarms");
+    assert_eq!(import.status.code(), Some(2), "{}", text(&import.stderr));
 }
 
 #[test]

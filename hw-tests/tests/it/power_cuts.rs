@@ -3,6 +3,7 @@
 //! acknowledged is there, once.
 
 mod check;
+mod logs;
 mod recording;
 
 use std::path::Path;
@@ -17,9 +18,11 @@ use recording::Recording;
 const CONFIG: &str = include_str!("power_cuts/headwater.toml");
 /// Of the configuration.
 const SEGMENT_BYTES: u64 = 2 << 20;
-const SIZE_BYTES_MAX: u64 = 8 << 20;
+const SIZE_BYTES_MAX: u64 = 16 << 20;
+const AGE_MS_MAX: i64 = 2_000;
 /// Below the directory of the configuration.
 const JOURNAL: &str = "disk/data/journal";
+const LOGS: &str = "disk/data/logs";
 const OUT: &str = "disk/out";
 
 /// A gateway opens its doors within this time, and ends within that.
@@ -55,12 +58,13 @@ fn cut_power_of(system: FileSystem) {
     while all.len() < cuts {
         let recording = Recording::make(system, seed + round, WORK);
         println!(
-            "{name}: {:.0} s, {} operations, {} flushes, {} records, {} marks",
+            "{name}: {:.0} s, {} operations, {} flushes, {} records, {} marks, {} compactions",
             began.elapsed().as_secs_f64(),
             recording.history.len(),
             recording.history.flushes(),
             recording.journal.end(),
             recording.marks.len(),
+            recording.compactions,
         );
         all.extend(cut_recording(&recording, (cuts - all.len()).min(CUTS_EACH)));
         round += 1;

@@ -49,11 +49,29 @@ pub(crate) struct Task<'a> {
     pub(crate) until: Instant,
 }
 
+/// What a publisher writes to.
+#[derive(Clone, Debug)]
+enum Subject {
+    Topic(String),
+    /// Keys of a state stream below a topic, each half as often as the one before: `topic/key/number`.
+    Keys(String),
+}
+
+/// The key of the message `number`, of a publisher of keys.
+pub(crate) fn key_of(number: usize) -> u32 {
+    (number + 1).trailing_zeros()
+}
+
+/// Whether the message `number` deletes its key: each third of a key does.
+pub(crate) fn deletes(number: usize) -> bool {
+    ((number + 1) >> (key_of(number) + 1)) % 3 == 2
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     pub(crate) client: String,
     pub(crate) qos: QoS,
-    topic: String,
+    subject: Subject,
     /// By number.
     pub(crate) messages: Vec<Message>,
     in_flight: BTreeMap<u16, usize>,
@@ -66,10 +84,19 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(client: &str, qos: QoS, topic: &str) -> Self {
+        Self::of(client, qos, Subject::Topic(topic.to_owned()))
+    }
+
+    /// Sets and deletes keys below `topic`, some of them often.
+    pub(crate) fn of_keys(client: &str, qos: QoS, topic: &str) -> Self {
+        Self::of(client, qos, Subject::Keys(topic.to_owned()))
+    }
+
+    fn of(client: &str, qos: QoS, subject: Subject) -> Self {
         Self {
             client: client.to_owned(),
             qos,
-            topic: topic.to_owned(),
+            subject,
             messages: Vec::new(),
             in_flight: BTreeMap::new(),
             last_id: 0,
@@ -190,11 +217,20 @@ impl Publisher {
     }
 
     fn publish(&self, id: u16, number: usize, dup: bool) -> Received {
-        let mut publish = Publish::new(self.topic.as_str(), self.qos, self.payload(number));
+        let (topic, payload, retain) = match &self.subject {
+            // Each tenth is retained, so that the table of retained messages changes all the time.
+            Subject::Topic(topic) => {
+                (topic.clone(), self.payload(number), number.is_multiple_of(10))
+            }
+            Subject::Keys(topic) => {
+                let payload = if deletes(number) { String::new() } else { self.payload(number) };
+                (format!("{topic}/{}/{number}", key_of(number)), payload, false)
+            }
+        };
+        let mut publish = Publish::new(topic, self.qos, payload);
         publish.pkid = id;
         publish.dup = dup;
-        // Each tenth is retained, so that the table of retained messages changes all the time.
-        publish.retain = number.is_multiple_of(10);
+        publish.retain = retain;
         Received::Publish(publish)
     }
 

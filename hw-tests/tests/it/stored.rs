@@ -15,7 +15,9 @@ pub(crate) enum What {
     Message { from: String, number: usize },
     /// A query's row, by its number.
     Output { query: String, sequence: u64 },
-    /// Sessions, ticks, gaps and other messages.
+    /// A gap: these offsets of its partition are gone.
+    Gap { first: u64, last: u64 },
+    /// Sessions, ticks and other messages.
     Other,
 }
 
@@ -23,7 +25,41 @@ pub(crate) enum What {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) hash: u64,
+    pub(crate) partition: u16,
+    /// When it came, for a message.
+    pub(crate) arrival_ms: Option<i64>,
     pub(crate) what: What,
+}
+
+impl Stored {
+    fn new(record: &log_lite::Record<'_>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (record.partition, record.time_ms, record.key, record.value).hash(&mut hasher);
+        let envelope = Envelope::decode(record.value).ok();
+        let arrival_ms = match &envelope {
+            Some(Envelope::Publish(publish)) => Some(publish.arrival_ms),
+            _ => None,
+        };
+        let what = envelope.as_ref().map_or(What::Other, what);
+        Self { hash: hasher.finish(), partition: record.partition, arrival_ms, what }
+    }
+}
+
+/// All records of a log beside a journal, by offset, which rises. Nothing is damaged.
+pub(crate) fn read_log(dir: &Path) -> Result<BTreeMap<u64, Stored>, String> {
+    let mut reader = log_lite::Reader::open_dir(dir).map_err(|error| error.to_string())?;
+    let mut all: BTreeMap<u64, Stored> = BTreeMap::new();
+    while let Some(batch) = reader.next(u64::MAX).map_err(|error| error.to_string())? {
+        for record in batch.records() {
+            if let Some((last, _)) =
+                all.last_key_value().filter(|(last, _)| **last >= record.offset)
+            {
+                return Err(format!("offset {} follows {last}", record.offset));
+            }
+            all.insert(record.offset, Stored::new(&record));
+        }
+    }
+    Ok(all)
 }
 
 /// All records of a journal, by offset. Offsets are dense, nothing is damaged, no identity is there
@@ -46,11 +82,9 @@ impl Journal {
                 if record.offset != expected {
                     return Err(format!("offset {} where {expected} belongs", record.offset));
                 }
-                let mut hasher = DefaultHasher::new();
-                (record.partition, record.time_ms, record.key, record.value).hash(&mut hasher);
-                let what = what(record.value);
-                journal.place(&what, record.offset);
-                journal.records.push(Stored { hash: hasher.finish(), what });
+                let stored = Stored::new(&record);
+                journal.place(&stored.what, record.offset);
+                journal.records.push(stored);
             }
         }
         Ok(journal)
@@ -76,19 +110,26 @@ impl Journal {
         let (name, number) = match what {
             What::Message { from, number } => (from.clone(), *number as u64),
             What::Output { query, sequence } => (query.clone(), *sequence),
-            What::Other => return,
+            What::Gap { .. } | What::Other => return,
         };
         self.places.entry(name).or_default().entry(number).or_default().push(offset);
     }
 }
 
-fn what(value: &[u8]) -> What {
-    match Envelope::decode(value) {
-        Ok(Envelope::Publish(publish)) => identity(publish.payload)
+fn what(envelope: &Envelope<'_>) -> What {
+    match envelope {
+        // What deletes a key has no payload; the publisher's topic ends with the number.
+        Envelope::Publish(publish) if publish.payload.is_empty() => {
+            let number = publish.topic.rsplit('/').next().and_then(|number| number.parse().ok());
+            let from = publish.client.to_owned();
+            number.map_or(What::Other, |number| What::Message { from, number })
+        }
+        Envelope::Publish(publish) => identity(publish.payload)
             .map_or(What::Other, |(from, number)| What::Message { from, number }),
-        Ok(Envelope::Output(output)) => {
+        Envelope::Output(output) => {
             What::Output { query: output.query.to_owned(), sequence: output.sequence }
         }
+        Envelope::Gap(gap) => What::Gap { first: gap.first, last: gap.last },
         _ => What::Other,
     }
 }

@@ -66,7 +66,7 @@ struct Import {
 }
 
 pub(super) fn import(args: &Args) -> Result<(), Failure> {
-    let data = args.place.dir()?;
+    let data = args.place.dir_of_journal()?;
     let mut lines = Lines::open(&args.from)?;
     let journal = if args.check { None } else { Some(open(args, &data)?) };
     let log = Log::open(&data)?;

@@ -7,6 +7,7 @@ use crate::cli::{ConfigArg, journal_dir};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::node::Nodes;
+use crate::placement::log_dir;
 use crate::stream::{Manifest, Rows, Stream, Streams};
 
 #[derive(clap::Args)]
@@ -16,6 +17,9 @@ pub(in crate::cli) struct Place {
     data: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArg,
+    /// One of the gateway's other logs, as in `[logs.NAME]` [default: the journal]
+    #[arg(long, value_name = "NAME")]
+    log: Option<String>,
 }
 
 impl Place {
@@ -34,6 +38,30 @@ impl Place {
         }
     }
 
+    /// The data directory, where only the journal will do.
+    pub(super) fn dir_of_journal(&self) -> Result<PathBuf, Failure> {
+        match &self.log {
+            None => self.dir(),
+            Some(name) => {
+                let fault = format!("--log {name}: records go into the journal, and from there on");
+                Err(Failure::new(Code::Usage, fault))
+            }
+        }
+    }
+
+    /// The directory of the segments.
+    pub(super) fn segments(&self) -> Result<PathBuf, Failure> {
+        let data = self.dir()?;
+        let Some(name) = &self.log else { return Ok(journal_dir(&data)) };
+        let dir = log_dir(&data, name);
+        if dir.is_dir() {
+            Ok(dir)
+        } else {
+            let fault = format!("--log {name}: there is no such log in {}", data.display());
+            Err(Failure::new(Code::NoInput, fault))
+        }
+    }
+
     /// Bytes of a segment, where a configuration says so.
     pub(super) fn segment_size(&self) -> Result<Option<u32>, Failure> {
         match &self.data {
@@ -44,7 +72,7 @@ impl Place {
 
     /// The log and its streams, to read.
     pub(super) fn open(&self) -> Result<Log, Failure> {
-        Log::open(&self.dir()?)
+        Ok(Log { journal: self.segments()?, ..Log::open(&self.dir()?)? })
     }
 }
 

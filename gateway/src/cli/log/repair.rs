@@ -25,7 +25,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn repair(args: &Args) -> Result<(), Failure> {
     let data = args.place.dir()?;
-    let log = Log::open(&data)?;
+    let log = args.place.open()?;
     let report = verify::look(&log.journal)?;
     if report.damage.is_empty() && report.torn_tail.is_none() {
         print_line("nothing is damaged");

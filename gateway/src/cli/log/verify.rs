@@ -8,11 +8,11 @@ use super::human;
 use super::place::Place;
 use super::progress::Bar;
 use super::walk;
-use crate::cli::{journal_dir, print_line};
+use crate::cli::print_line;
 use crate::exit::{Code, Failure};
 
 pub(super) fn verify(place: &Place) -> Result<(), Failure> {
-    let report = look(&journal_dir(&place.dir()?))?;
+    let report = look(&place.segments()?)?;
     print_findings(&report);
     let bytes: u64 = report.segments.iter().map(|segment| segment.used).sum();
     print_line(&format!(

@@ -9,8 +9,11 @@ use hw_tests::disk::{History, Image, Keep, Left, LoggedDisk, Tear};
 use hw_tests::gateway::{Doors, GatewayProcess};
 use hw_tests::random::Random;
 
+use super::logs::{self, Past};
 use super::recording::{Recording, segments};
-use super::{CONFIG, JOURNAL, OUT, READY, SEGMENT_BYTES, SIZE_BYTES_MAX, STOPPED};
+use super::{
+    AGE_MS_MAX, CONFIG, JOURNAL, LOGS, OUT, READY, SEGMENT_BYTES, SIZE_BYTES_MAX, STOPPED,
+};
 use crate::publisher::{Publisher, Task};
 use crate::stored::{Journal, What};
 use crate::wire::QoS;
@@ -88,7 +91,10 @@ impl<'a> Cutter<'a> {
 
     fn new(recording: &'a Recording, history: &'a History, safe: Image, name: &str) -> Self {
         let room = recording.scratch.room(name).expect("a directory");
-        fs::write(room.join("headwater.toml"), CONFIG).expect("a configuration");
+        // What the power cut left is looked at, however old it is.
+        let config = CONFIG.replace("max_age = \"2s\"\n", "");
+        assert_ne!(config, CONFIG, "the configuration has an age");
+        fs::write(room.join("headwater.toml"), config).expect("a configuration");
         Self { recording, history, safe, at: 0, image: room.join("image"), room }
     }
 
@@ -140,7 +146,7 @@ impl<'a> Cutter<'a> {
 
     fn look(&self, cut: &Cut) -> Result<Survived, String> {
         let dir = self.room.join(JOURNAL);
-        check_retention(&dir)?;
+        self.check_retention(&dir, cut)?;
         let began = Instant::now();
         let config = self.room.join("headwater.toml");
         let mut gateway = GatewayProcess::launch(&config).map_err(|error| error.to_string())?;
@@ -156,6 +162,8 @@ impl<'a> Cutter<'a> {
         if cut.go_on {
             go_on(&mut publishers, doors);
         }
+        let served = cut.go_on.then(|| logs::served(&gateway)).transpose();
+        let served = served.map_err(|what| with_log(what, &gateway))?;
         let status = gateway.terminate(STOPPED).map_err(|error| error.to_string())?;
         if !status.is_some_and(|status| status.success()) {
             return Err(with_log(format!("it ended with {status:?}"), &gateway));
@@ -172,12 +180,39 @@ impl<'a> Cutter<'a> {
             if cut.go_on {
                 publishers.iter().try_for_each(|one| self.check_once(one, &journal))?;
             }
+            let end = recovered.end.min(cut.end_max);
+            let past = Past { before: &self.recording.journal, end, journal: &journal };
+            logs::check(&self.room.join(LOGS), &past)?;
+            served.iter().try_for_each(|served| logs::check_served(served, &past))?;
             check_rows(&journal)?;
             self.check_files(journal.end())?;
             Ok(counts)
         };
         let (promised, present) = check().map_err(|what| with_log(what, &gateway))?;
         Ok(Survived { promised, present, left: Left::default(), torn: recovered.torn, ready })
+    }
+
+    /// Retention deletes only while there is more than it is told to keep, or what is too old.
+    fn check_retention(&self, dir: &Path, cut: &Cut) -> Result<(), String> {
+        let names = segments(dir);
+        let sizes = names.iter().filter_map(|name| fs::metadata(dir.join(name)).ok());
+        let bytes: u64 = sizes.map(|m| m.len()).sum();
+        let first = names.first().and_then(|name| name.strip_suffix(".log")?.parse().ok());
+        let first: u64 = first.unwrap_or(0);
+        // The last message before it came before its segment was written last.
+        let came = (0..first)
+            .rev()
+            .find_map(|offset| self.recording.journal.get(offset).and_then(|one| one.arrival_ms));
+        let Some(came) = came else { return Ok(()) };
+        let now = self.recording.time_ms(cut.heard);
+        if bytes + 2 * SEGMENT_BYTES >= SIZE_BYTES_MAX || came + AGE_MS_MAX <= now {
+            return Ok(());
+        }
+        Err(format!(
+            "the journal begins at {first} and has only {bytes} bytes; what was before came {} ms \
+             before the cut",
+            now - came
+        ))
     }
 
     /// What the journal had when the power came back is what it was, record by record.
@@ -270,23 +305,11 @@ fn go_on(publishers: &mut [Publisher], doors: Doors) {
     });
 }
 
-/// Retention deletes only while there is more than it is told to keep.
-fn check_retention(dir: &Path) -> Result<(), String> {
-    let names = segments(dir);
-    let bytes: u64 =
-        names.iter().filter_map(|name| fs::metadata(dir.join(name)).ok()).map(|m| m.len()).sum();
-    let whole = names.first().is_none_or(|name| name.trim_matches('0') == ".log");
-    if whole || bytes + 2 * SEGMENT_BYTES >= SIZE_BYTES_MAX {
-        return Ok(());
-    }
-    Err(format!("the journal begins at {:?} and has only {bytes} bytes", names.first()))
-}
-
 fn recovered(log: &str) -> Result<Recovered, String> {
     if let Some(line) = log.lines().find(|line| line.contains("ERROR")) {
         return Err(format!("a power cut is no damage, but: {line}"));
     }
-    let line = log.lines().find(|line| line.contains("journal opened"));
+    let line = log.lines().find(|line| line.contains("log opened log=\"journal\""));
     let end = line.and_then(|line| line.split_whitespace().find_map(|w| w.strip_prefix("end=")));
     let end = end.and_then(|end| end.parse().ok()).ok_or("it does not say where the log ends")?;
     Ok(Recovered { end, torn: log.contains("an unacknowledged tail was cut") })

@@ -5,15 +5,16 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hw_tests::disk::{FileSystem, History, Image, LoggedDisk, Scratch};
 use hw_tests::gateway::GatewayProcess;
 use hw_tests::random::Random;
 
-use super::{CONFIG, JOURNAL, READY, STOPPED};
+use super::logs::{KEPT, STATE};
+use super::{CONFIG, JOURNAL, LOGS, READY, SEGMENT_BYTES, SIZE_BYTES_MAX, STOPPED};
 use crate::publisher::{Publisher, Task};
 use crate::stored::Journal;
 use crate::wire::{PubAck, QoS, Received, Subscribe, Wire};
@@ -21,8 +22,11 @@ use crate::wire::{PubAck, QoS, Received, Subscribe, Wire};
 /// Everything has to be acknowledged this long after the last message was sent.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Messages of each publisher in a millisecond at most, so that the history of the disk has room.
-const PER_MS: u128 = 1;
+/// Messages of each publisher are so far apart at least, in the first half of the work, so that the
+/// history of the disk has room: retention goes by size.
+const FIRST_MS_EACH: u128 = 1;
+/// In the second half: retention goes by age.
+const THEN_MS_EACH: u128 = 5;
 
 /// What a run of the gateway left.
 pub(super) struct Recording {
@@ -38,6 +42,12 @@ pub(super) struct Recording {
     pub(super) ended: u64,
     /// Moments at which something rare happened: a start, a stop, a new segment, a checkpoint.
     pub(super) marks: Vec<u64>,
+    /// The time in ms since 1970 at some moments, in order.
+    times: Vec<(u64, i64)>,
+    /// Rounds of compaction of the state log.
+    pub(super) compactions: u64,
+    /// How often retention by age had left less than retention by size does.
+    aged: usize,
     /// The journal as if nothing had been deleted from it.
     pub(super) journal: Journal,
     pub(super) publishers: Vec<Publisher>,
@@ -62,14 +72,29 @@ impl Recording {
         let stage = Stage::new(&config, &scratch.room("archive").expect("a directory"), &clock);
         let (ready, publishers) = stage.play(&mut Random::new(seed), work);
         let ended = clock();
-        let Stage { archive, marks, .. } = stage;
+        let Stage { archive, marks, watched, compactions, .. } = stage;
         mounted.unmount().expect("nothing uses the disk");
         drop(clock);
         let history = disk.finish().expect("nothing uses the disk");
         let journal = Journal::read(&archive).expect("a whole journal");
         let marks = marks.into_inner().expect("no thread panicked");
-        let recording =
-            Self { scratch, system, seed, history, base, ready, ended, marks, journal, publishers };
+        let Watched { times, aged } = watched.into_inner().expect("no thread panicked");
+        let compactions = compactions.into_inner();
+        let recording = Self {
+            scratch,
+            system,
+            seed,
+            history,
+            base,
+            ready,
+            ended,
+            marks,
+            times,
+            compactions,
+            aged,
+            journal,
+            publishers,
+        };
         recording.check();
         fs::remove_file(image).expect("the image is no longer used");
         recording
@@ -88,8 +113,16 @@ impl Recording {
         moment as usize
     }
 
+    /// The time at a moment or soon after it, in ms since 1970.
+    pub(super) fn time_ms(&self, moment: u64) -> i64 {
+        let after = self.times.iter().find(|(at, _)| *at >= moment);
+        after.map_or(i64::MAX, |(_, time_ms)| *time_ms)
+    }
+
     /// Without a power cut everything is there: QoS 2 once, QoS 1 at least once.
     fn check(&self) {
+        assert!(self.compactions > 0, "the state log was never compacted");
+        assert!(self.aged > 0, "retention by age never went further than by size");
         assert_eq!(self.journal.start, 0, "the archive begins with the first record");
         for publisher in &self.publishers {
             assert!(publisher.is_done(), "{} was not acknowledged to the end", publisher.client);
@@ -110,8 +143,17 @@ struct Stage<'a> {
     clock: &'a (dyn Fn() -> u64 + Sync),
     address: Mutex<Option<SocketAddr>>,
     marks: Mutex<Vec<u64>>,
+    watched: Mutex<Watched>,
+    compactions: AtomicU64,
     no_more: AtomicBool,
     over: AtomicBool,
+}
+
+/// What was seen of the disk while a gateway worked.
+#[derive(Debug, Default)]
+struct Watched {
+    times: Vec<(u64, i64)>,
+    aged: usize,
 }
 
 impl<'a> Stage<'a> {
@@ -122,6 +164,8 @@ impl<'a> Stage<'a> {
             clock,
             address: Mutex::default(),
             marks: Mutex::default(),
+            watched: Mutex::default(),
+            compactions: AtomicU64::new(0),
             no_more: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
@@ -135,13 +179,14 @@ impl<'a> Stage<'a> {
         let publishers = thread::scope(|scope| {
             let cast: Vec<_> = cast()
                 .into_iter()
-                .map(|publisher| scope.spawn(move || self.publish(publisher, end)))
+                .map(|publisher| scope.spawn(move || self.publish(publisher, work, end)))
                 .collect();
             scope.spawn(|| self.subscribe());
             scope.spawn(|| self.keep_archive());
             let _over = Over(self);
             let third = work.as_millis() as u64 / 3;
             thread::sleep(Duration::from_millis(third / 2 + random.below(third)));
+            self.count(&gateway);
             gateway.kill();
             gateway = self.start();
             thread::sleep(Duration::from_millis(third / 2 + random.below(third)));
@@ -168,6 +213,7 @@ impl<'a> Stage<'a> {
     }
 
     fn stop(&self, gateway: &mut GatewayProcess) {
+        self.count(gateway);
         self.mark();
         let status = gateway.terminate(STOPPED).expect("it can be told");
         let well = status.is_some_and(|status| status.success());
@@ -179,13 +225,25 @@ impl<'a> Stage<'a> {
         self.marks.lock().expect("no thread panicked").push((self.clock)());
     }
 
-    fn publish(&self, mut publisher: Publisher, end: Instant) -> Publisher {
+    /// Counts what a gateway that is about to end has done.
+    fn count(&self, gateway: &GatewayProcess) {
+        let status = gateway.get("/api/v1/status").expect("its status");
+        let logs = status["logs"].as_array().into_iter().flatten();
+        let done = logs.filter_map(|log| log["compactions"].as_u64()).sum();
+        self.compactions.fetch_add(done, Ordering::SeqCst);
+    }
+
+    fn publish(&self, mut publisher: Publisher, work: Duration, end: Instant) -> Publisher {
         let began = Instant::now();
+        let half = work.as_millis() / 2;
+        let enough = |passed: u128| {
+            passed.min(half) / FIRST_MS_EACH + passed.saturating_sub(half) / THEN_MS_EACH
+        };
         publisher.run(&Task {
             address: &|| *self.address.lock().expect("no thread panicked"),
             clock: self.clock,
             more: &|_| !self.no_more.load(Ordering::SeqCst),
-            due: &|count| (count as u128) < began.elapsed().as_millis() * PER_MS,
+            due: &|count| (count as u128) < enough(began.elapsed().as_millis()),
             until: end + SETTLED,
         });
         publisher
@@ -219,11 +277,12 @@ impl<'a> Stage<'a> {
     }
 
     /// Copies each segment when the next has begun, before retention deletes it, and the last at
-    /// the end. Watches the catalog for checkpoints.
+    /// the end. Watches the catalog for checkpoints and the state log for compaction.
     fn keep_archive(&self) {
         let dir = self.config.with_file_name(JOURNAL);
         let catalog = dir.with_file_name("catalog.redb");
-        let (mut kept, mut saved) = (BTreeSet::new(), None);
+        let state = self.config.with_file_name(LOGS).join("state");
+        let (mut kept, mut saved, mut files) = (BTreeSet::new(), None, Vec::new());
         loop {
             let over = self.over.load(Ordering::SeqCst);
             let segments = segments(&dir);
@@ -239,11 +298,30 @@ impl<'a> Stage<'a> {
                 saved = changed;
                 self.mark();
             }
+            let now = names(&state);
+            if now != files {
+                files = now;
+                self.mark();
+            }
+            self.watch(&dir, &segments);
             if over {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Notes the time, and whether age has deleted more than size would have.
+    fn watch(&self, dir: &Path, segments: &[String]) {
+        let at = (self.clock)();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
+        let time_ms = i64::try_from(time.as_millis()).expect("a time in range");
+        let sizes = segments.iter().filter_map(|name| fs::metadata(dir.join(name)).ok());
+        let bytes: u64 = sizes.map(|meta| meta.len()).sum();
+        let whole = segments.first().is_none_or(|name| name.trim_matches('0') == ".log");
+        let mut watched = self.watched.lock().expect("no thread panicked");
+        watched.times.push((at, time_ms));
+        watched.aged += usize::from(!whole && bytes + 2 * SEGMENT_BYTES < SIZE_BYTES_MAX);
     }
 }
 
@@ -259,11 +337,15 @@ impl Drop for Over<'_> {
 
 /// Names of the segments in a journal's directory, oldest first.
 pub(super) fn segments(dir: &Path) -> Vec<String> {
+    let mut names = names(dir);
+    names.retain(|name| name.ends_with(".log"));
+    names
+}
+
+fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".log"))
-        .collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
 }
@@ -271,8 +353,9 @@ pub(super) fn segments(dir: &Path) -> Vec<String> {
 fn cast() -> Vec<Publisher> {
     vec![
         Publisher::new("once-a", QoS::ExactlyOnce, "sensors/a/climate"),
-        Publisher::new("once-b", QoS::ExactlyOnce, "alarms/b"),
+        Publisher::new(KEPT, QoS::ExactlyOnce, "alarms/b"),
         Publisher::new("least-c", QoS::AtLeastOnce, "sensors/c/climate"),
         Publisher::new("least-d", QoS::AtLeastOnce, "sensors/d/climate"),
+        Publisher::of_keys(STATE, QoS::ExactlyOnce, "state"),
     ]
 }
