@@ -178,7 +178,9 @@ fn end_of_synced<F: SegmentFile>(file: &F, base: u64) -> io::Result<Option<u64>>
         match walk.next(file, &|_| true, true)? {
             Met::Batch(batch) => was_synced |= batch.header.starts_commit,
             Met::Hole(_) | Met::Lost(_) => {}
-            Met::End { .. } => return Ok(was_synced.then(|| walk.expected())),
+            Met::End { .. } => {
+                return Ok(Some(walk.expected()).filter(|end| was_synced && *end > base));
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::record::Records;
 use crate::recover::{Recovery, recover};
 use crate::rewrite::{Rewrite, Written, successor};
 use crate::segment::{self, Extent, Head};
-use crate::storage::{DirStorage, SegmentEntry, Storage};
+use crate::storage::{DirStorage, SegmentEntry, SegmentFile, Storage};
 use crate::verify::verify_storage;
 use crate::walk::{Met, Walk};
 
@@ -102,6 +102,9 @@ fn repair_segment<S: Storage>(
     let base = entry.base;
     let file = storage.open(base, false)?;
     let head = segment::read_head(&file, base)?.ok();
+    if let Some(head) = head.filter(|_| end == base) {
+        return Ok((renew_head(storage, &head)?, 0));
+    }
     let mut rewrite = Rewrite::new(storage.create_aside(base)?, successor(base, head.as_ref()));
     let records = match &head {
         Some(head) => copy_whole::<S>(&file, head, end, &mut rewrite)?,
@@ -113,6 +116,18 @@ fn repair_segment<S: Storage>(
     let clean = head.and_then(|head| head.extent).is_some_and(|extent| extent.clean);
     let written = rewrite.finish(Extent { end, clean }, entry.modified_ms)?;
     Ok((put_in_place(storage, base, &written)?, records))
+}
+
+/// Writes the newest segment's head anew, where nothing is behind it yet: a segment that covers no
+/// offset would be in the way of the next record.
+fn renew_head<S: Storage>(storage: &S, head: &Head) -> io::Result<String> {
+    let base = head.chunk.base_offset;
+    let mut bytes = Vec::new();
+    segment::put_head(&head.chunk, &mut bytes);
+    let file = storage.create_aside(base)?;
+    file.write_at(0, &bytes)?;
+    file.sync()?;
+    put_in_place(storage, base, &Written { bytes: bytes.len() as u64, summary: None })
 }
 
 /// Copies what can be read as it is, and puts lost ranges where it cannot.

@@ -147,7 +147,7 @@ fn decode_extent(bytes: &[u8], chunk: &ChunkHeader) -> Option<Extent> {
     let end = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
     let flags = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
     let crc = u32::from_le_bytes(bytes.get(12..16)?.try_into().ok()?);
-    let whole = crc == extent_crc(chunk.epoch, end, flags) && end >= chunk.base_offset;
+    let whole = crc == extent_crc(chunk.epoch, end, flags) && end > chunk.base_offset;
     whole.then_some(Extent { end, clean: flags & CLEAN_FLAG != 0 })
 }
 

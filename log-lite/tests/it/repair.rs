@@ -451,3 +451,19 @@ proptest! {
         prop_assert_eq!(Journal::open(storage, self::options()).unwrap().0.end(), end);
     }
 }
+
+#[test]
+fn an_empty_segment_is_repaired_and_takes_the_next_record() {
+    let storage = SimStorage::default();
+    append(&mut Journal::open(storage.clone(), options()).unwrap().0, 0..3);
+    let mut image = storage.image();
+    let bytes = image.get_mut(&0).unwrap();
+    bytes.truncate(64);
+    bytes[40] ^= 1;
+    let storage = SimStorage::from_image(&image);
+    let report = repair_storage(&storage, &mut no_progress()).unwrap();
+    assert_eq!((report.repaired.len(), report.lost()), (1, 0));
+    assert_eq!(repair_storage(&storage, &mut no_progress()).unwrap().repaired, []);
+    append(&mut Journal::open(storage.clone(), options()).unwrap().0, 0..3);
+    assert!(verify_storage(&storage, &mut no_progress()).unwrap().damage.is_empty());
+}

@@ -12,6 +12,9 @@ const CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 const RECORDS: u8 = 1;
 const BARE: u8 = 2;
 const TRIM: u8 = 3;
+const SPARSE: u8 = 5;
+const LOST: u8 = 6;
+const END: u8 = 7;
 
 /// What is wrong with a batch.
 mod flaw {
@@ -58,6 +61,19 @@ impl Script {
         (200..=231).contains(&op)
     }
 
+    /// Puts what follows the headers of a compacted segment.
+    pub(super) fn extent(&mut self, input: &mut Input) {
+        let end = self.chunk.base_offset.wrapping_add(input.number());
+        let flags = u32::from(input.byte());
+        let epoch = self.chunk.epoch.to_le_bytes();
+        let covered = [&epoch[..], &end.to_le_bytes(), &flags.to_le_bytes()].concat();
+        for _ in 0..2 {
+            let crc = CRC32.checksum(&covered) ^ u32::from(input.byte() == 255);
+            self.bytes.extend_from_slice(&covered[4..]);
+            self.bytes.extend_from_slice(&crc.to_le_bytes());
+        }
+    }
+
     /// One step: a batch, or bytes that are none, or damage to what is there.
     pub(super) fn step(&mut self, input: &mut Input) {
         let op = input.byte();
@@ -83,7 +99,10 @@ impl Script {
     }
 
     fn batch(&mut self, op: u8, input: &mut Input) {
-        let kind = [RECORDS, RECORDS, BARE, TRIM][usize::from(op & 3)];
+        let kind = match self.chunk.kind {
+            ChunkKind::Compacted => [RECORDS, SPARSE, LOST, END][usize::from(op & 3)],
+            _ => [RECORDS, RECORDS, BARE, TRIM][usize::from(op & 3)],
+        };
         let flaw = input.byte();
         let (partition, time) = (input.below(1 << 16), input.number());
         let offset = match op >> 6 {
@@ -94,19 +113,20 @@ impl Script {
         let (mut body, records) = match kind {
             BARE => (input.take(usize::from(op >> 3 & 7) * 9).to_vec(), 1),
             TRIM => (varint(input.number()), 0),
+            LOST => ([vec![input.byte()], varint(input.number())].concat(), 0),
+            END => (Vec::new(), 0),
+            SPARSE => sparse(input, 1 + usize::from(op >> 4 & 3)),
             _ => records(input, 1 + usize::from(op >> 4 & 3)),
         };
         if flaw == flaw::LENGTH {
             body.extend_from_slice(input.take(5));
         }
-        let count = match flaw {
-            flaw::COUNT => input.number(),
-            _ => records,
-        };
+        let has_count = kind == RECORDS || kind == SPARSE;
+        let count = if has_count && flaw == flaw::COUNT { input.number() } else { records };
         let mut header = vec![0xA0 | (op & 8) | kind];
         header.extend(varint(partition));
         header.extend(varint(body.len() as u64));
-        if kind == RECORDS {
+        if has_count {
             header.extend(varint(count));
         }
         header.extend(varint(offset.wrapping_sub(self.chunk.base_offset)));
@@ -132,6 +152,18 @@ impl Script {
             self.reaches = self.reaches.max(offset).max(self.next);
         }
     }
+}
+
+/// The body of a sparse batch, and the offsets that it covers.
+fn sparse(input: &mut Input, count: usize) -> (Vec<u8>, u64) {
+    let (mut body, mut covers) = (varint(input.number()), 0u64);
+    for _ in 0..count {
+        let skipped = input.number();
+        body.extend(varint(skipped));
+        body.extend(records(input, 1).0);
+        covers = covers.wrapping_add(skipped).wrapping_add(1);
+    }
+    (body, covers)
 }
 
 /// The body of a batch of records, and how many there are.
@@ -163,6 +195,11 @@ fn varint(mut value: u64) -> Vec<u8> {
 pub(super) fn segment(base_offset: u64, base_time_ms: i64) -> ChunkHeader {
     let epoch = CRC32.checksum(&base_offset.to_le_bytes());
     ChunkHeader { kind: ChunkKind::Segment, base_offset, base_time_ms, epoch }
+}
+
+/// A header of a segment that was compacted so often.
+pub(super) fn compacted(base_offset: u64, base_time_ms: i64, epoch: u32) -> ChunkHeader {
+    ChunkHeader { kind: ChunkKind::Compacted, base_offset, base_time_ms, epoch }
 }
 
 /// Sets the checksum at the end of some bytes right.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use log_lite::{
-    ChunkHeader, Journal, JournalError, JournalOptions, ReadError, Reader, verify_storage,
+    ChunkHeader, Journal, JournalError, JournalOptions, ReadError, Reader, repair_storage,
+    verify_storage,
 };
 
 use super::input::Input;
@@ -73,9 +74,22 @@ pub fn segments(input: &[u8]) {
         let (key, value) = (b"key".to_vec(), b"value".to_vec());
         assert_eq!(again.rows[&end], Row { partition: 3, time_ms: time, key, value });
     }
-    let (journal, second) = Journal::open(storage, options()).expect("it was just open");
+    let (journal, second) = Journal::open(storage.clone(), options()).expect("it was just open");
     assert_eq!((second.end, second.torn, second.set_aside), (end + 1, None, vec![]));
     assert_eq!(journal.start(), start);
+    drop(journal);
+    check_repaired(&storage, &again, end + 1, steps, orderly);
+}
+
+/// Repair leaves every record, names what is lost, and has nothing to do the next time.
+fn check_repaired(storage: &SimStorage, again: &Reading, end: u64, steps: usize, orderly: bool) {
+    if repair_storage(storage, &mut |_, _| ()).is_err() || !orderly {
+        return;
+    }
+    let repaired = read_all(storage, end, steps).expect("the version was looked at");
+    assert_eq!((&repaired.rows, &repaired.lost), (&again.rows, &again.lost));
+    let second = repair_storage(storage, &mut |_, _| ()).expect("it was just repaired");
+    assert_eq!(second.repaired, []);
 }
 
 /// What was there before opening is there after it, up to the end that it found.
@@ -91,19 +105,29 @@ fn options() -> JournalOptions {
 }
 
 /// Segments by their names, which their headers may contradict; and whether none lays claim to an
-/// offset of another, as no journal and no damage makes one do.
+/// offset of another, as no journal and no damage makes one do, and none was compacted.
 fn image(input: &mut Input) -> (BTreeMap<u64, Vec<u8>>, bool) {
     let (mut image, mut reaches) = (BTreeMap::new(), BTreeMap::new());
-    let (mut next, mut steps) = (0u64, 0);
+    let (mut next, mut steps, mut compacted) = (0u64, 0, false);
     while image.len() < SEGMENTS_MAX && !input.is_empty() {
-        let base = match input.byte() {
-            0..=191 => next,
+        let op = input.byte();
+        let base = match op {
+            0..=191 | 240.. => next,
             192..=223 => next.wrapping_add(input.number()),
             _ => input.number(),
         };
-        let mut script = Script::new(script::segment(base, input.signed()), 1);
+        let is_compacted = op >= 240;
+        let chunk = match is_compacted {
+            true => script::compacted(base, input.signed(), u32::from(op)),
+            false => script::segment(base, input.signed()),
+        };
+        let mut script = Script::new(chunk, 1);
         for _ in 0..2 {
             script.head(input);
+        }
+        if is_compacted {
+            script.extent(input);
+            compacted = true;
         }
         for _ in 0..input.byte() % 32 {
             steps += 1;
@@ -116,13 +140,13 @@ fn image(input: &mut Input) -> (BTreeMap<u64, Vec<u8>>, bool) {
         image.insert(base, script.bytes);
     }
     let bases = reaches.keys().skip(1).chain([&(u64::MAX - 1)]);
-    let orderly = reaches.values().zip(bases).all(|(end, next)| end <= next);
+    let orderly = !compacted && reaches.values().zip(bases).all(|(end, next)| end <= next);
     (image, orderly)
 }
 
 fn read_all(storage: &SimStorage, limit: u64, steps: usize) -> Option<Reading> {
     let mut reader = Reader::open(storage.clone()).expect("a disk without faults");
-    read_on(&mut reader, limit, steps, false)
+    read_on(&mut reader, limit, steps, true)
 }
 
 fn check_verify(storage: &SimStorage, reading: &Reading, orderly: bool) {
@@ -136,6 +160,10 @@ fn check_verify(storage: &SimStorage, reading: &Reading, orderly: bool) {
         Err(error) => panic!("{error}"),
     };
     if orderly {
+        let (rows, lost) = (reading.rows.len() as u64, &reading.lost);
+        let damaged: u64 = lost.iter().map(|(first, end)| end - first).sum();
+        let (first, last) = reading.span;
+        assert!(rows + damaged == last - first || rows == 0, "the readers' ranges have no gap");
         assert_eq!(report.records(), reading.rows.len() as u64);
         let damage: u64 = report.damage.iter().map(|damage| damage.end - damage.first).sum();
         let lost: u64 = report.lost.iter().map(|lost| lost.end - lost.first).sum();
@@ -148,9 +176,9 @@ fn check_verify(storage: &SimStorage, reading: &Reading, orderly: bool) {
 fn check_places(storage: &SimStorage, all: &Reading, (place, time): (u64, i64), steps: usize) {
     let mut reader = Reader::open(storage.clone()).expect("a disk without faults");
     reader.seek(place);
-    let _ = read_on(&mut reader, u64::MAX, steps, false);
+    let _ = read_on(&mut reader, u64::MAX, steps, true);
     let _ = reader.seek_time(time, u64::MAX);
-    let _ = read_on(&mut reader, u64::MAX, steps, false);
+    let _ = read_on(&mut reader, u64::MAX, steps, true);
     let partition = place as u16;
     reader.only(Some(&[partition]));
     reader.seek(all.span.0);
