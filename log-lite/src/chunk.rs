@@ -111,6 +111,7 @@ impl ChunkHeader {
     }
 
     /// Reads a header where it is to stand. Where there is none nothing changes.
+    #[inline(always)]
     pub(crate) fn decode_into(&mut self, bytes: &[u8; Self::LEN]) -> Result<(), ChunkError> {
         if bytes[..VERSION_AT] != MAGIC || crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
             return Err(ChunkError::Invalid);
@@ -130,10 +131,12 @@ impl ChunkHeader {
     }
 }
 
+#[inline(always)]
 fn u32_at(bytes: &[u8; ChunkHeader::LEN], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+#[inline(always)]
 fn u64_at(bytes: &[u8; ChunkHeader::LEN], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

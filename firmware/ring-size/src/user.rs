@@ -43,7 +43,7 @@ mod calls {
 
     #[inline(never)]
     pub(crate) fn trim(ring: &mut Mounted) -> bool {
-        ring.trim(ring.start() + 1).is_ok()
+        !cfg!(feature = "trim") || ring.trim(ring.start() + 1).is_ok()
     }
 }
 
@@ -88,7 +88,7 @@ mod calls {
     #[inline(never)]
     pub(crate) fn trim(ring: &mut Mounted) -> bool {
         let before = ring.start() + 1;
-        matches!(poll(ring.trim(before)), Some(Ok(())))
+        !cfg!(feature = "trim") || matches!(poll(ring.trim(before)), Some(Ok(())))
     }
 }
 
@@ -103,6 +103,7 @@ mod calls {
 
     #[inline(never)]
     pub(crate) fn mount(user: &mut User) -> Option<&mut User> {
+        user.erase(0, 1024).ok()?;
         Some(user)
     }
 
@@ -117,8 +118,8 @@ mod calls {
     }
 
     #[inline(never)]
-    pub(crate) fn trim(flash: &mut User) -> bool {
-        flash.erase(0, 1024).is_ok() && append(flash)
+    pub(crate) fn trim(_: &mut User) -> bool {
+        true
     }
 }
 

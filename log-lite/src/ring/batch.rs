@@ -94,6 +94,12 @@ impl PageBatch {
     }
 }
 
+/// The higher of two offsets, once for all who need it: small processors take many instructions.
+#[inline(never)]
+pub(super) fn later(a: u64, b: u64) -> u64 {
+    a.max(b)
+}
+
 /// Writes the lowest bytes of a number, lowest first.
 #[inline(never)]
 fn put_le(mut value: u32, bytes: usize, out: &mut IterMut<'_, u8>) {

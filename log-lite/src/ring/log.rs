@@ -4,7 +4,7 @@ use super::pages::{NO_EPOCH, Pages};
 use super::{NorFlash, flavour};
 use crate::chunk::{ChunkHeader, MAX_BODY};
 use crate::crc::crc32c;
-use crate::ring::batch::{BARE, MAX_LEN, PageBatch, TRIM};
+use crate::ring::batch::{BARE, MAX_LEN, PageBatch, TRIM, later};
 use crate::ring::{RingError, RingRecord, TRIM_MARK_EVERY};
 use crate::varint;
 
@@ -138,12 +138,12 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         from: u64,
         buf: &mut [u8],
     ) -> Result<Option<RingRecord>, RingError<F::Error>> {
-        match self.find(from, buf).await {
-            Ok(Some(record)) if record.len > buf.len() => {
-                Err(RingError::Buffer { needed: record.len })
-            }
-            Ok(found) => Ok(found),
-            Err(error) => Err(RingError::Flash(error)),
+        let mut record = RingRecord { offset: 0, partition: 0, time_ms: 0, len: 0 };
+        self.find(from, buf, &mut record).await.map_err(RingError::Flash)?;
+        match record.len {
+            0 => Ok(None),
+            needed if needed > buf.len() => Err(RingError::Buffer { needed }),
+            _ => Ok(Some(record)),
         }
     }
 
@@ -154,7 +154,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     /// [`RingError::Flash`]; it is then remembered until the next reset only.
     pub async fn trim(&mut self, before: u64) -> Result<(), RingError<F::Error>> {
         self.settle().await.map_err(RingError::Flash)?;
-        self.trimmed = self.trimmed.max(before.min(self.end));
+        self.trimmed = later(self.trimmed, before.min(self.end));
         if self.trimmed - self.marked < TRIM_MARK_EVERY {
             return Ok(());
         }
@@ -163,7 +163,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
 
     /// The first offset that is stored and not acknowledged; [`Ring::end`] where there is none.
     pub fn start(&self) -> u64 {
-        self.tail_base.max(self.trimmed)
+        later(self.tail_base, self.trimmed)
     }
 
     /// The offset that the next record gets.
@@ -214,33 +214,35 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         Ok(())
     }
 
-    async fn find(&mut self, from: u64, buf: &mut [u8]) -> Result<Option<RingRecord>, F::Error> {
+    /// Puts what there is to read into `found`, or leaves its length 0.
+    async fn find(
+        &mut self,
+        from: u64,
+        buf: &mut [u8],
+        found: &mut RingRecord,
+    ) -> Result<(), F::Error> {
         self.settle().await?;
-        let from = from.max(self.start());
+        let from = later(from, self.start());
         if from >= self.end {
-            return Ok(None);
+            return Ok(());
         }
         if self.read_on > from {
             self.seek(from).await?;
         }
         self.read_on = u64::MAX;
-        let mut found = None;
         let mut behind = 0;
         loop {
             if self.limit == u64::MAX {
                 self.pages.end = self.head.pos;
             }
             while self.pages.next().await? {
-                let PageBatch { partition, time_ms, .. } = self.pages.batch;
                 let offset = self.pages.offset();
                 // What comes after a batch says whether it counts. One that was torn, and can be
                 // read all the same now, has its offset again behind it.
-                if let Some(RingRecord { offset: before, .. }) = found {
-                    if offset > before {
-                        break;
-                    }
-                    found = None;
+                if found.len > 0 && offset > found.offset {
+                    break;
                 }
+                found.len = 0;
                 let is_it = self.pages.batch.kind == BARE && offset >= from && offset < self.limit;
                 let block = if is_it { &mut *buf } else { &mut [] };
                 let body = match block.split_first_chunk_mut() {
@@ -251,17 +253,18 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                     None => &mut [],
                 };
                 if self.pages.body(body).await? && is_it {
-                    let len = 4 + self.pages.batch.body_len as usize;
-                    found = Some(RingRecord { offset, partition, time_ms, len });
+                    let PageBatch { partition, time_ms, body_len, .. } = self.pages.batch;
+                    let len = 4 + body_len as usize;
+                    *found = RingRecord { offset, partition, time_ms, len };
                     behind = self.pages.at;
                 }
             }
-            if let Some(RingRecord { offset, .. }) = found {
-                (self.pages.at, self.read_on) = (behind, offset + 1);
-                return Ok(found);
+            if found.len > 0 {
+                (self.pages.at, self.read_on) = (behind, found.offset + 1);
+                return Ok(());
             }
             if self.limit == u64::MAX {
-                return Ok(None);
+                return Ok(());
             }
             self.seek(self.limit).await?;
         }
@@ -296,6 +299,9 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             // A page that was opened for a body has room for it.
             if self.program(crc, body, Self::mark_room()).await? {
                 break;
+            }
+            if self.trimmed > 0 {
+                self.write_mark(0).await?;
             }
             self.turn(time_ms, true).await?;
         }
@@ -359,17 +365,17 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         if self.write_mark(Self::mark_room()).await? {
             return Ok(());
         }
+        if self.write_mark(0).await? {
+            self.head.pos = self.head.page + Pages::<F, WINDOW>::SIZE;
+            return Ok(());
+        }
         self.turn(self.pages.chunk.base_time_ms, false).await
     }
 
     /// Opens the page after the newest, over the oldest where the ring is full; unless that holds
-    /// what was not acknowledged, and it may not drop that, or a mark is all that was to be stored.
+    /// what was not acknowledged, and it may not drop that. The newest has its last mark by then.
     #[inline(never)]
     async fn turn(&mut self, time_ms: i64, may_drop: bool) -> Result<(), F::Error> {
-        if self.trimmed > 0 && self.write_mark(0).await? && !may_drop {
-            self.head.pos = self.head.page + Pages::<F, WINDOW>::SIZE;
-            return Ok(());
-        }
         let page = self.pages.after(self.head.page);
         if page == self.tail && self.head.epoch != NO_EPOCH {
             let tail = self.enter_behind(page).await?;
@@ -377,7 +383,8 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             if base > self.trimmed && !may_drop {
                 return Ok(());
             }
-            self.dropped += base.saturating_sub(self.start());
+            let start = self.start();
+            self.dropped += later(base, start) - start;
             (self.tail, self.tail_base) = (tail, base);
         }
         self.open_page(page, time_ms).await?;

@@ -7,7 +7,7 @@ use super::pages::{NO_EPOCH, Pages, VERSION};
 use super::{NorFlash, flavour};
 use crate::chunk::ChunkHeader;
 use crate::ring::RingError;
-use crate::ring::batch::TRIM;
+use crate::ring::batch::{TRIM, later};
 use crate::varint;
 
 /// A place for a ring, in which it is mounted: [`Ring::mount`] needs room for two on the stack.
@@ -156,7 +156,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         self.trimmed = self.marked;
         self.tail = self.enter_behind(newest).await?;
         self.tail_base = self.pages.chunk.base_offset;
-        self.dropped = self.tail_base.saturating_sub(self.trimmed);
+        self.dropped = self.start() - self.trimmed;
         Ok(())
     }
 
@@ -170,11 +170,10 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             while self.pages.next().await? {
                 let mut body = [0; varint::MAX_LEN];
                 if self.pages.body(&mut body).await? {
-                    self.end =
-                        self.end.max(self.pages.offset() + u64::from(self.pages.batch.count()));
+                    let count = self.pages.batch.count();
+                    self.end = later(self.end, self.pages.offset().wrapping_add(count.into()));
                     if self.pages.batch.kind == TRIM {
-                        let mark = varint::take(&mut &body[..]);
-                        self.marked = self.marked.max(mark);
+                        self.marked = later(self.marked, varint::take(&mut &body[..]));
                     }
                 }
             }

@@ -166,9 +166,10 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
         self.at = page + ChunkHeader::LEN as u32;
         self.end = page + Self::SIZE;
         self.used = self.at;
-        let start = self.bring(page, ChunkHeader::LEN).await?;
-        let bytes = self.window.get(start..).and_then(|bytes| bytes.first_chunk());
-        Ok(match bytes.map(|bytes| self.chunk.decode_into(bytes)) {
+        // Read anew, it stands at the window's start, where its fields are words.
+        self.window_at = Self::NOWHERE;
+        self.bring(page, ChunkHeader::LEN).await?;
+        Ok(match self.window.first_chunk().map(|bytes| self.chunk.decode_into(bytes)) {
             Some(Ok(())) if self.chunk.kind == ChunkKind::Page => VERSION,
             Some(Ok(())) => {
                 // Of no page of this ring.
