@@ -47,7 +47,7 @@ impl PageBatch {
     }
 
     /// Writes the header, both checksums included, and returns its length.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn encode(&self, chunk: &ChunkHeader, out: &mut [u8]) -> usize {
         let mut rest = out.iter_mut();
         let room = rest.len();
@@ -69,7 +69,7 @@ impl PageBatch {
 
     /// Takes a header from the start of `bytes` and returns its length, or 0: there is none, and
     /// what this holds is not defined.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn parse(&mut self, bytes: &[u8], chunk: &ChunkHeader) -> u32 {
         let mut rest = bytes;
         let Some((marker, behind)) = rest.split_first() else { return 0 };

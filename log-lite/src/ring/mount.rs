@@ -152,7 +152,9 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             page = self.pages.before(page);
         }
         self.end = end;
-        self.marked = self.marked.min(end);
+        if self.marked > end {
+            self.marked = end;
+        }
         self.trimmed = self.marked;
         self.tail = self.enter_behind(newest).await?;
         self.tail_base = self.pages.chunk.base_offset;
