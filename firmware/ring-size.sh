@@ -8,10 +8,10 @@
 set -eu
 cd "$(dirname "$0")/ring-size"
 
-# What it takes today, rounded up; 4096 and 384 are wanted, see docs/decisions/0011. Those of the
-# asynchronous ring are for comparison: its futures are larger than what they do.
-code_max=4850
-ram_max=540
+# The code is wanted within 4096 and is; of RAM 384 are wanted, and this is what it takes today: see
+# docs/decisions/0011. Those of a ring that trims and of the asynchronous one are for comparison.
+code_max=4096
+ram_max=416
 
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET RUSTDOCFLAGS
 target=thumbv6m-none-eabi

@@ -75,8 +75,6 @@ pub(super) struct Head {
 #[repr(C)]
 pub struct Ring<F: NorFlash, const WINDOW: usize = 64> {
     pub(super) end: u64,
-    /// Where the page of the walk ends in the log, `u64::MAX` if it is the newest.
-    pub(super) limit: u64,
     pub(super) trimmed: u64,
     /// A read from this offset on goes on where the walk is. `u64::MAX`: it is elsewhere.
     pub(super) read_on: u64,
@@ -89,6 +87,9 @@ pub struct Ring<F: NorFlash, const WINDOW: usize = 64> {
     pub(super) tail_base: u64,
     /// Of a log without a page: the last page, full, so that the first is opened next.
     pub(super) head: Head,
+    /// Offsets from the base of the page of the walk to that of the next, `u32::MAX` if it is the
+    /// newest.
+    pub(super) limit: u32,
     pub(super) pages: Pages<F, WINDOW>,
     pub(super) dropped: u64,
 }
@@ -201,16 +202,18 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     /// Enters the last page that begins at or before an offset.
     async fn seek(&mut self, from: u64) -> Result<(), F::Error> {
         let mut page = self.tail;
-        self.limit = u64::MAX;
+        let mut limit = None;
         while page != self.head.page {
             let next = self.enter_behind(page).await?;
             if self.pages.chunk.base_offset > from {
-                self.limit = self.pages.chunk.base_offset;
+                limit = Some(self.pages.chunk.base_offset as u32);
                 break;
             }
             page = next;
         }
         self.enter_behind(self.pages.before(page)).await?;
+        let base = self.pages.chunk.base_offset as u32;
+        self.limit = limit.map_or(u32::MAX, |limit| limit.wrapping_sub(base));
         Ok(())
     }
 
@@ -232,7 +235,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         self.read_on = u64::MAX;
         let mut behind = 0;
         loop {
-            if self.limit == u64::MAX {
+            if self.limit == u32::MAX {
                 self.pages.end = self.head.pos;
             }
             while self.pages.next().await? {
@@ -243,7 +246,9 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                     break;
                 }
                 found.len = 0;
-                let is_it = self.pages.batch.kind == BARE && offset >= from && offset < self.limit;
+                let is_it = self.pages.batch.kind == BARE
+                    && offset >= from
+                    && self.pages.batch.delta < self.limit;
                 let block = if is_it { &mut *buf } else { &mut [] };
                 let body = match block.split_first_chunk_mut() {
                     Some((crc, body)) => {
@@ -263,10 +268,11 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                 (self.pages.at, self.read_on) = (behind, found.offset + 1);
                 return Ok(());
             }
-            if self.limit == u64::MAX {
+            if self.limit == u32::MAX {
                 return Ok(());
             }
-            self.seek(self.limit).await?;
+            let next = self.pages.chunk.base_offset.wrapping_add(self.limit.into());
+            self.seek(next).await?;
         }
     }
 
