@@ -1,16 +1,17 @@
 #!/bin/sh
 # Prints what the flash ring takes of a Cortex-M0; exit 1 if that is over its budget. Builds
-# firmware/ring-size three times and runs it in QEMU (a BBC micro:bit):
+# firmware/ring-size and runs it in QEMU (a BBC micro:bit):
 #   code   the program with the ring, less the same program that only reads, writes and erases
 #   state  the ring itself, with its window, without the flash driver
 #   stack  the deepest that any call went, the driver's part of it included
+# The budget is for append, read and recovery; beside it stands what a program takes that trims too.
 set -eu
 cd "$(dirname "$0")/ring-size"
 
-# What it takes today, rounded up; 4096 and 384 are wanted, see docs/decisions/0011. Those of the
-# asynchronous ring are for comparison: its futures are larger than what they do.
-code_max=4850
-ram_max=540
+# The code is wanted within 4096 and is; of RAM 384 are wanted, and this is what it takes today: see
+# docs/decisions/0011. Those of a ring that trims and of the asynchronous one are for comparison.
+code_max=4096
+ram_max=416
 
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET RUSTDOCFLAGS
 target=thumbv6m-none-eabi
@@ -30,7 +31,7 @@ code() {
 build
 without=$(code)
 status=0
-for kind in blocking async; do
+for kind in blocking blocking,trim async,trim; do
     build "$kind"
     code=$(($(code) - without))
     calls=$(timeout 60 qemu-system-arm -M microbit -nographic -monitor none -serial none \
@@ -39,7 +40,7 @@ for kind in blocking async; do
     stack=$(echo "$calls" | awk '$1 != "state" && $2 + 0 > most { most = $2 + 0 } END { print most }')
     each=$(echo "$calls" | awk '$1 != "state" { printf "%s %d ", $1, $2 }')
     ram=$((state + stack))
-    printf 'ring, %-8s  code %5d B   ram %4d B (state %d, stack %d: %s)\n' \
+    printf 'ring, %-13s  code %5d B   ram %4d B (state %d, stack %d: %s)\n' \
         "$kind" "$code" "$ram" "$state" "$stack" "${each% }"
     [ "$kind" = blocking ] || continue
     if [ "$code" -gt "$code_max" ] || [ "$ram" -gt "$ram_max" ]; then

@@ -15,11 +15,10 @@
 //! that the length can be trusted even where the body is damaged. crc32c covers the body alone, so
 //! `[crc32c][body]` is a node's block as it travels.
 
+pub(crate) use crate::chunk::MAX_BODY;
 use crate::chunk::{ChunkHeader, ChunkKind};
 use crate::{crc, varint};
 
-/// Longest body of a batch in bytes.
-pub const MAX_BODY: usize = 1 << 20;
 /// Longest header of a batch in bytes, both checksums included.
 pub const MAX_BATCH_HEADER: usize = 1 + 3 + 3 + 3 + 2 * varint::MAX_LEN + 2 + 4;
 
@@ -82,7 +81,6 @@ pub struct BatchHeader {
 }
 
 /// Why bytes are not a batch header.
-#[cfg(feature = "std")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     /// Nothing was written here.
@@ -136,7 +134,6 @@ impl BatchHeader {
         at + 6
     }
 
-    #[cfg(feature = "std")]
     /// Reads a header at the start of `bytes`, and returns it with its length.
     pub(crate) fn decode(bytes: &[u8], chunk: &ChunkHeader) -> Result<(Self, usize), HeaderError> {
         match bytes.first() {
@@ -145,16 +142,15 @@ impl BatchHeader {
         }
     }
 
-    #[cfg(feature = "std")]
     fn parse(bytes: &[u8], chunk: &ChunkHeader) -> Option<(Self, usize)> {
         let mut header = Self::EMPTY;
         let len = header.parse_into(bytes, chunk)?;
         Some((header, len))
     }
 
-    /// Takes a header from the start of `bytes` where it stands; for callers that have no room for
-    /// a second one. What it holds where there is none is not defined.
-    pub(crate) fn parse_into(&mut self, bytes: &[u8], chunk: &ChunkHeader) -> Option<usize> {
+    /// Takes a header from the start of `bytes` where it stands. What it holds where there is none
+    /// is not defined.
+    fn parse_into(&mut self, bytes: &[u8], chunk: &ChunkHeader) -> Option<usize> {
         let (marker, mut rest) = bytes.split_first()?;
         if !is_marker_in(chunk.kind, *marker) {
             return None;

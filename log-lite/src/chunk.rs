@@ -23,6 +23,9 @@ const CRC_AT: usize = EPOCH_AT + 4;
 /// The newest version of the format that this crate writes. It reads this one and all before.
 pub const FORMAT_VERSION: u8 = 2;
 
+/// Longest body of a batch in bytes.
+pub const MAX_BODY: usize = 1 << 20;
+
 /// What holds the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -101,10 +104,19 @@ impl ChunkHeader {
     /// # Errors
     /// [`ChunkError`] where the bytes are not a header that this crate reads.
     pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, ChunkError> {
+        let mut header =
+            Self { kind: ChunkKind::Segment, base_offset: 0, base_time_ms: 0, epoch: 0 };
+        header.decode_into(bytes)?;
+        Ok(header)
+    }
+
+    /// Reads a header where it is to stand. Where there is none nothing changes.
+    #[inline(always)]
+    pub(crate) fn decode_into(&mut self, bytes: &[u8; Self::LEN]) -> Result<(), ChunkError> {
         if bytes[..VERSION_AT] != MAGIC || crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
             return Err(ChunkError::Invalid);
         }
-        let kind = match (bytes[VERSION_AT], bytes[KIND_AT]) {
+        self.kind = match (bytes[VERSION_AT], bytes[KIND_AT]) {
             (1, 1) => ChunkKind::Segment,
             (1, 2) => ChunkKind::Page,
             (2, 3) => ChunkKind::Compacted,
@@ -112,19 +124,19 @@ impl ChunkHeader {
             (1, _) => return Err(ChunkError::Invalid),
             (version, _) => return Err(ChunkError::Version(version)),
         };
-        Ok(Self {
-            kind,
-            base_offset: u64_at(bytes, OFFSET_AT),
-            base_time_ms: u64_at(bytes, TIME_AT) as i64,
-            epoch: u32_at(bytes, EPOCH_AT),
-        })
+        self.base_offset = u64_at(bytes, OFFSET_AT);
+        self.base_time_ms = u64_at(bytes, TIME_AT) as i64;
+        self.epoch = u32_at(bytes, EPOCH_AT);
+        Ok(())
     }
 }
 
+#[inline(always)]
 fn u32_at(bytes: &[u8; ChunkHeader::LEN], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+#[inline(always)]
 fn u64_at(bytes: &[u8; ChunkHeader::LEN], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }

@@ -1,12 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
-mod batch;
 mod chunk;
 mod crc;
 mod ring;
 mod varint;
 
+#[cfg(feature = "std")]
+mod batch;
 #[cfg(feature = "std")]
 mod commit;
 #[cfg(feature = "std")]
@@ -44,14 +45,15 @@ mod verify;
 #[cfg(feature = "std")]
 mod walk;
 
-pub use batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER, MAX_BODY};
-pub use chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION};
+pub use chunk::{ChunkError, ChunkHeader, ChunkKind, FORMAT_VERSION, MAX_BODY};
 pub use crc::crc32c;
 pub use ring::{
     AsyncRing, AsyncRingSlot, MAX_WRITE_SIZE, Ring, RingError, RingRecord, RingSlot,
     TRIM_MARK_EVERY,
 };
 
+#[cfg(feature = "std")]
+pub use batch::{BatchHeader, BatchKind, MAX_BATCH_HEADER};
 #[cfg(feature = "std")]
 pub use compact::{CompactError, CompactOptions, CompactStats, CompactStep, Compacted, Compactor};
 #[cfg(feature = "std")]

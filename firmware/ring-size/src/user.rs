@@ -6,20 +6,24 @@ use crate::flash::Flash;
 const BODY_BYTES: usize = 100;
 /// Bytes of a block: checksum and body.
 pub(crate) const BLOCK_BYTES: usize = 4 + BODY_BYTES;
+/// Bytes of flash that the ring holds in RAM: enough for words of 4 bytes.
+#[cfg(any(feature = "blocking", feature = "async"))]
+const WINDOW: usize = 32;
 static BODY: [u8; BODY_BYTES] = [0x37; BODY_BYTES];
 
 pub(crate) use calls::{NEW, User, append, mount, read, trim};
 
 #[cfg(feature = "blocking")]
 mod calls {
-    use super::{BODY, Flash};
+    use super::{BODY, Flash, WINDOW};
     use log_lite::{Ring, RingSlot};
 
-    pub(crate) type User = RingSlot<Flash>;
-    type Mounted = Ring<Flash>;
+    pub(crate) type User = RingSlot<Flash, WINDOW>;
+    type Mounted = Ring<Flash, WINDOW>;
 
     /// In a static, as a program would have it.
-    pub(crate) const NEW: User = RingSlot::new(Flash::ERASED, 0..crate::flash::SIZE as u32);
+    pub(crate) const NEW: User =
+        RingSlot::with_window(Flash::ERASED, 0..crate::flash::SIZE as u32);
 
     #[inline(never)]
     pub(crate) fn mount(user: &mut User) -> Option<&mut Mounted> {
@@ -39,24 +43,24 @@ mod calls {
 
     #[inline(never)]
     pub(crate) fn trim(ring: &mut Mounted) -> bool {
-        ring.trim(ring.start() + 1).is_ok()
+        !cfg!(feature = "trim") || ring.trim(ring.start() + 1).is_ok()
     }
 }
 
 #[cfg(feature = "async")]
 mod calls {
-    use super::{BODY, Flash};
+    use super::{BODY, Flash, WINDOW};
     use crate::flash::Ready;
     use core::pin::pin;
     use core::task::{Context, Poll, Waker};
     use log_lite::{AsyncRing, AsyncRingSlot};
 
-    pub(crate) type User = AsyncRingSlot<Ready>;
-    type Mounted = AsyncRing<Ready>;
+    pub(crate) type User = AsyncRingSlot<Ready, WINDOW>;
+    type Mounted = AsyncRing<Ready, WINDOW>;
 
     /// In a static, as a program would have it.
     pub(crate) const NEW: User =
-        AsyncRingSlot::new(Ready(Flash::ERASED), 0..crate::flash::SIZE as u32);
+        AsyncRingSlot::with_window(Ready(Flash::ERASED), 0..crate::flash::SIZE as u32);
 
     fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -84,7 +88,7 @@ mod calls {
     #[inline(never)]
     pub(crate) fn trim(ring: &mut Mounted) -> bool {
         let before = ring.start() + 1;
-        matches!(poll(ring.trim(before)), Some(Ok(())))
+        !cfg!(feature = "trim") || matches!(poll(ring.trim(before)), Some(Ok(())))
     }
 }
 
@@ -99,6 +103,7 @@ mod calls {
 
     #[inline(never)]
     pub(crate) fn mount(user: &mut User) -> Option<&mut User> {
+        user.erase(0, 1024).ok()?;
         Some(user)
     }
 
@@ -113,8 +118,8 @@ mod calls {
     }
 
     #[inline(never)]
-    pub(crate) fn trim(flash: &mut User) -> bool {
-        flash.erase(0, 1024).is_ok() && append(flash)
+    pub(crate) fn trim(_: &mut User) -> bool {
+        true
     }
 }
 

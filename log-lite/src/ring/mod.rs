@@ -9,10 +9,11 @@
 //! The ring is written once, as async code. `blocking` is the same with every `async` and `await`
 //! taken out, so neither pays for the other: see docs/decisions/0011.
 
+mod batch;
 mod error;
 
-pub use asynchronous::log::{Ring as AsyncRing, RingSlot as AsyncRingSlot};
-pub use blocking::log::{Ring, RingSlot};
+pub use asynchronous::{log::Ring as AsyncRing, mount::RingSlot as AsyncRingSlot};
+pub use blocking::{log::Ring, mount::RingSlot};
 pub use error::RingError;
 
 /// The largest write size of flash that a ring works on.
@@ -39,6 +40,7 @@ mod blocking {
     use maybe_async::must_be_sync as flavour;
 
     pub(super) mod log;
+    pub(super) mod mount;
     mod pages;
 }
 
@@ -49,6 +51,8 @@ mod asynchronous {
 
     #[expect(clippy::duplicate_mod, reason = "one source, see the top")]
     pub(super) mod log;
+    #[expect(clippy::duplicate_mod, reason = "one source, see the top")]
+    pub(super) mod mount;
     #[expect(clippy::duplicate_mod, reason = "one source, see the top")]
     mod pages;
 }

@@ -1,6 +1,6 @@
 //! The log on NOR flash.
 
-use log_lite::{Ring, RingError, RingRecord, TRIM_MARK_EVERY, crc32c};
+use log_lite::{Ring, RingError, RingRecord, RingSlot, TRIM_MARK_EVERY, crc32c};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -148,6 +148,31 @@ fn a_range_that_is_no_ring_is_refused() {
         let refused = Ring::mount(Nor::<4>::new(4), range.clone());
         assert!(matches!(refused, Err(RingError::Geometry)), "{range:?}");
     }
+}
+
+#[test]
+fn a_ring_with_the_least_window_does_what_one_with_the_largest_does() {
+    let range = 0..4 * PAGE as u32;
+    let mut slot = RingSlot::<_, 32>::with_window(Nor::<4>::new(4), range.clone());
+    let least = slot.mount().unwrap();
+    let mut most = mount(Nor::<4>::new(4));
+    for n in 0..300u64 {
+        let body = vec![n as u8; n as usize % 70];
+        for time_ms in [n as i64, i64::MIN] {
+            let offset = most.append(n as u16, time_ms, &body).unwrap();
+            assert_eq!(least.append(n as u16, time_ms, &body).unwrap(), offset);
+        }
+        most.trim(n).unwrap();
+        least.trim(n).unwrap();
+        let (mut a, mut b) = ([0; PAGE], [0; PAGE]);
+        let from = most.end() - 1 - n % 20;
+        assert_eq!(least.read(from, &mut a).unwrap(), most.read(from, &mut b).unwrap());
+        assert_eq!(a, b);
+    }
+    assert_eq!(least.flash().bytes, most.flash().bytes);
+    // A header may begin in the last byte of a word.
+    let mut slot = RingSlot::<_, 32>::with_window(Nor::<8>::new(4), range);
+    assert!(matches!(slot.mount(), Err(RingError::Geometry)));
 }
 
 #[test]
