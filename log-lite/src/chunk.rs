@@ -37,7 +37,7 @@ pub enum ChunkKind {
     /// A segment of a file journal that was written anew, by compaction or repair. Offsets may be
     /// left out of it.
     Compacted = 3,
-    /// A segment of a file journal whose owner leaves offsets out, as [`crate::BatchKind::Spread`]
+    /// A segment of a file journal whose owner leaves offsets out, as `BatchKind::Spread`
     /// batches say.
     Sparse = 4,
 }

@@ -8,7 +8,7 @@ pub enum RingError<E> {
     /// The flash failed. What an append may have written is never programmed again.
     Flash(E),
     /// The range is not two or more whole pages of this flash, or its word and page sizes are out
-    /// of bounds.
+    /// of bounds, or too large for the window.
     Geometry,
     /// The flash holds a log of another format version: erase it, or run the firmware that wrote it.
     Version(u8),

@@ -21,7 +21,7 @@ pub(super) struct Head {
 }
 
 /// A log on a range of NOR flash. `WINDOW` is the bytes of flash that it holds in RAM, see
-/// [`RingSlot::with_window`].
+/// [`crate::RingSlot::with_window`].
 ///
 /// ```
 /// use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
