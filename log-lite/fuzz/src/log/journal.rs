@@ -117,6 +117,8 @@ impl Life {
             Err(AppendError::TooLarge { bytes, max }) => {
                 assert!(bytes > max && max < self.options.segment_size as usize);
             }
+            // Retention met a failed sync.
+            Err(AppendError::Poisoned) => self.commit(input),
             Err(error) => panic!("{error}"),
         }
     }
@@ -178,8 +180,12 @@ impl Life {
         let (start, room) = (self.journal.start(), self.journal.room());
         assert!(room == u64::MAX || self.options.max_size.is_some());
         self.may_start = self.journal.segments().last().map_or(start, |newest| newest.base);
-        // What the disk says is told, and the next call goes on.
-        let Ok(dropped) = self.journal.enforce_retention(now_ms) else { return };
+        let dropped = match self.journal.enforce_retention(now_ms) {
+            Ok(dropped) => dropped,
+            Err(error @ JournalError::Poisoned { .. }) => return self.fail(&error, input),
+            // What the disk says is told, and the next call goes on.
+            Err(_) => return,
+        };
         let mut next = start;
         for range in &dropped {
             self.check_dropped(range, next);
