@@ -139,8 +139,7 @@ fn report(name: &str, seed: u64, took: Duration, all: &[Survived]) {
     let slowest = all.iter().map(|one| one.ready).max().unwrap_or_default();
     println!(
         "{name}, seed {seed}: {} cuts in {:.0} s; {} promises, {} of them not yet deleted by \
-         retention; of deleted ones {} kept records and {} last values of keys found, {} lost as gap \
-         records say; {} sectors lost and {} kept behind the last flush; {} torn tails; ready after \
+         retention; of deleted ones {} kept records and {} last values of keys found, {} overtaken by it; {} sectors lost and {} kept behind the last flush; {} torn tails; ready after \
          {} ms at most",
         all.len(),
         took.as_secs_f64(),
@@ -148,7 +147,7 @@ fn report(name: &str, seed: u64, took: Duration, all: &[Survived]) {
         sum(|one| one.present as u64),
         sum(|one| one.found.kept as u64),
         sum(|one| one.found.keys as u64),
-        sum(|one| one.found.named_lost as u64),
+        sum(|one| one.found.overtaken as u64),
         sum(|one| one.left.lost),
         sum(|one| one.left.kept),
         all.iter().filter(|one| one.torn).count(),

@@ -186,7 +186,12 @@ impl<'a> Cutter<'a> {
                 publishers.iter().try_for_each(|one| self.check_once(one, &journal))?;
             }
             let end = recovered.end.min(cut.end_max);
-            let past = Past { before: &self.recording.journal, end, journal: &journal };
+            let past = Past {
+                before: &self.recording.journal,
+                end,
+                journal: &journal,
+                overtaken: &self.recording.overtaken,
+            };
             let found = logs::check(&self.room.join(LOGS), &past)?;
             served.iter().try_for_each(|served| logs::check_served(served, &past))?;
             check_rows(&journal)?;

@@ -13,7 +13,7 @@ use hw_tests::disk::{FileSystem, History, Image, LoggedDisk, Scratch};
 use hw_tests::gateway::GatewayProcess;
 use hw_tests::random::Random;
 
-use super::logs::{KEPT, STATE};
+use super::logs::{self, KEPT, STATE};
 use super::{CONFIG, JOURNAL, LOGS, READY, SEGMENT_BYTES, SIZE_BYTES_MAX, STOPPED};
 use crate::publisher::{Publisher, Task};
 use crate::stored::Journal;
@@ -46,6 +46,8 @@ pub(super) struct Recording {
     times: Vec<(u64, i64)>,
     /// Rounds of compaction of the state log.
     pub(super) compactions: u64,
+    /// What retention deleted before it was placed in the logs beside the journal.
+    pub(super) overtaken: Vec<(u64, u64)>,
     /// How often retention by age had left less than retention by size does.
     aged: usize,
     /// The journal as if nothing had been deleted from it.
@@ -73,10 +75,11 @@ impl Recording {
         let (ready, publishers) = stage.play(&mut Random::new(seed), work);
         let ended = clock();
         let Stage { archive, marks, watched, compactions, .. } = stage;
+        let journal = Journal::read(&archive).expect("a whole journal");
+        let overtaken = logs::overtaken(&room.join(LOGS), &journal).expect("a whole log");
         mounted.unmount().expect("nothing uses the disk");
         drop(clock);
         let history = disk.finish().expect("nothing uses the disk");
-        let journal = Journal::read(&archive).expect("a whole journal");
         let marks = marks.into_inner().expect("no thread panicked");
         let Watched { times, aged } = watched.into_inner().expect("no thread panicked");
         let compactions = compactions.into_inner();
@@ -91,6 +94,7 @@ impl Recording {
             marks,
             times,
             compactions,
+            overtaken,
             aged,
             journal,
             publishers,
