@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::{fs, io};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,32 @@ fn engine(problem: impl Into<redb::Error>) -> CatalogError {
 }
 
 fn open(path: &Path) -> Result<Database, CatalogError> {
+    if !path.try_exists().map_err(redb::Error::Io).map_err(engine)? {
+        make(path)?;
+    }
+    database(path)
+}
+
+/// Makes the file aside, so that it is whole when it has its name: redb refuses one whose making
+/// was interrupted.
+fn make(path: &Path) -> Result<(), CatalogError> {
+    let aside = path.with_extension("new");
+    let place = || {
+        fs::rename(&aside, path)?;
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    match fs::remove_file(&aside) {
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => {
+            return Err(engine(redb::Error::Io(problem)));
+        }
+        // What was left by an interrupted start held nothing.
+        _ => {}
+    }
+    drop(database(&aside)?);
+    place().map_err(redb::Error::Io).map_err(engine)
+}
+
+fn database(path: &Path) -> Result<Database, CatalogError> {
     let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(engine)?;
     let write = database.begin_write().map_err(engine)?;
     write.open_table(PARTITIONS).map_err(engine)?;
@@ -232,6 +259,21 @@ mod tests {
         assert_eq!(catalog.partitions("alarms", 1).expect("one"), [3]);
         assert_eq!(catalog.partitions("climate", 3).expect("three"), [first[0], first[1], 4]);
         assert!(!first.contains(&0), "0 is the journal's own");
+    }
+
+    #[test]
+    fn what_an_interrupted_first_start_left_is_not_in_the_way() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("catalog.redb");
+        // As redb leaves it before the magic number is written.
+        fs::write(dir.path().join("catalog.new"), vec![0; 1 << 20]).expect("a file");
+        let first = Catalog::open(&path).expect("new").partitions("climate", 1).expect("one");
+        assert_eq!(
+            Catalog::open(&path).expect("again").partitions("climate", 1).expect("one"),
+            first
+        );
+        let names = fs::read_dir(dir.path()).expect("a directory").count();
+        assert_eq!(names, 1, "nothing is left aside");
     }
 
     #[test]

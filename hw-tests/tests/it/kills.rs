@@ -24,6 +24,10 @@ const LIFE_MS: u64 = 300;
 /// A gateway opens its doors within this time, and ends within that.
 const READY: Duration = Duration::from_secs(30);
 
+/// First starts that are killed, each so long in us at most after its catalog began to be made.
+const FIRST_STARTS: u64 = 40;
+const CATALOG_US: u64 = 20_000;
+
 /// All together may not take longer.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -119,6 +123,31 @@ fn what_was_acknowledged_survives_a_hundred_kills() {
         journal.end(),
     );
     assert!(early > 0, "some starts are cut short");
+}
+
+#[test]
+fn a_gateway_whose_first_start_was_killed_starts() {
+    let mut random = Random::new(7);
+    for round in 0..FIRST_STARTS {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = dir.path().join("headwater.toml");
+        fs::write(&config, CONFIG).expect("a configuration");
+        let mut gateway = GatewayProcess::launch(&config).expect("a gateway");
+        let end = Instant::now() + READY;
+        // The catalog is what it makes last.
+        let data = dir.path().join("data");
+        let is_made =
+            || ["catalog.new", "catalog.redb"].iter().any(|name| data.join(name).exists());
+        while !is_made() {
+            assert!(Instant::now() < end, "round {round}: no catalog:\n{}", gateway.log_tail());
+            std::hint::spin_loop();
+        }
+        thread::sleep(Duration::from_micros(random.below(CATALOG_US)));
+        gateway.kill();
+        let mut gateway = GatewayProcess::launch(&config).expect("a gateway");
+        let doors = gateway.wait_doors(READY);
+        doors.unwrap_or_else(|error| panic!("round {round}: {error}\n{}", gateway.log_tail()));
+    }
 }
 
 /// Lets a gateway live this long, and kills it; says whether it was ready by then.
