@@ -202,18 +202,19 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     /// Enters the last page that begins at or before an offset.
     async fn seek(&mut self, from: u64) -> Result<(), F::Error> {
         let mut page = self.tail;
-        let mut limit = None;
+        let mut limit = u64::MAX;
         while page != self.head.page {
             let next = self.enter_behind(page).await?;
             if self.pages.chunk.base_offset > from {
-                limit = Some(self.pages.chunk.base_offset as u32);
+                limit = self.pages.chunk.base_offset;
                 break;
             }
             page = next;
         }
         self.enter_behind(self.pages.before(page)).await?;
-        let base = self.pages.chunk.base_offset as u32;
-        self.limit = limit.map_or(u32::MAX, |limit| limit.wrapping_sub(base));
+        // Further apart than any ring makes them, bases would lead back to where one has been.
+        let limit = limit.wrapping_sub(self.pages.chunk.base_offset);
+        self.limit = u32::try_from(limit).unwrap_or(u32::MAX);
         Ok(())
     }
 
