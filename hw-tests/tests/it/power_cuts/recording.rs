@@ -36,8 +36,8 @@ pub(super) struct Recording {
     pub(super) history: History,
     /// The disk before the first operation.
     pub(super) base: Image,
-    /// The gateway was ready for the first time.
-    pub(super) ready: u64,
+    /// The gateway was started for the first time.
+    pub(super) began: u64,
     /// It had ended. What comes after is the file system's own way to unmount.
     pub(super) ended: u64,
     /// Moments at which something rare happened: a start, a stop, a new segment, a checkpoint.
@@ -72,7 +72,7 @@ impl Recording {
 
         let clock = disk.clock();
         let stage = Stage::new(&config, &scratch.room("archive").expect("a directory"), &clock);
-        let (ready, publishers) = stage.play(&mut Random::new(seed), work);
+        let (began, publishers) = stage.play(&mut Random::new(seed), work);
         let ended = clock();
         let Stage { archive, marks, watched, compactions, .. } = stage;
         let journal = Journal::read(&archive).expect("a whole journal");
@@ -89,7 +89,7 @@ impl Recording {
             seed,
             history,
             base,
-            ready,
+            began,
             ended,
             marks,
             times,
@@ -109,10 +109,10 @@ impl Recording {
         const NEAR: u64 = 120;
         let end = self.ended;
         let moment = if random.below(2) == 0 {
-            self.ready + random.below(end - self.ready)
+            self.began + random.below(end - self.began)
         } else {
             let mark = self.marks[random.below(self.marks.len() as u64) as usize];
-            (mark + random.below(2 * NEAR)).saturating_sub(NEAR).clamp(self.ready, end)
+            (mark + random.below(2 * NEAR)).saturating_sub(NEAR).clamp(self.began, end)
         };
         moment as usize
     }
@@ -175,10 +175,10 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// When the gateway was ready, and what was published.
+    /// When the gateway was started, and what was published.
     fn play(&self, random: &mut Random, work: Duration) -> (u64, Vec<Publisher>) {
+        let began = (self.clock)();
         let mut gateway = self.start();
-        let ready = (self.clock)();
         let end = Instant::now() + work;
         let publishers = thread::scope(|scope| {
             let cast: Vec<_> = cast()
@@ -200,10 +200,15 @@ impl<'a> Stage<'a> {
             self.no_more.store(true, Ordering::SeqCst);
             let done = cast.into_iter().map(|thread| thread.join().expect("it publishes"));
             let done: Vec<_> = done.collect();
+            // A busy machine compacts late.
+            let late = Instant::now() + SETTLED;
+            while self.compactions(&gateway) == 0 && Instant::now() < late {
+                thread::sleep(Duration::from_millis(100));
+            }
             self.stop(&mut gateway);
             done
         });
-        (ready, publishers)
+        (began, publishers)
     }
 
     fn start(&self) -> GatewayProcess {
@@ -229,12 +234,17 @@ impl<'a> Stage<'a> {
         self.marks.lock().expect("no thread panicked").push((self.clock)());
     }
 
-    /// Counts what a gateway that is about to end has done.
-    fn count(&self, gateway: &GatewayProcess) {
+    /// Rounds of compaction of this gateway and those before it.
+    fn compactions(&self, gateway: &GatewayProcess) -> u64 {
         let status = gateway.get("/api/v1/status").expect("its status");
         let logs = status["logs"].as_array().into_iter().flatten();
-        let done = logs.filter_map(|log| log["compactions"].as_u64()).sum();
-        self.compactions.fetch_add(done, Ordering::SeqCst);
+        let done: u64 = logs.filter_map(|log| log["compactions"].as_u64()).sum();
+        done + self.compactions.load(Ordering::SeqCst)
+    }
+
+    /// Counts what a gateway that is about to end has done.
+    fn count(&self, gateway: &GatewayProcess) {
+        self.compactions.store(self.compactions(gateway), Ordering::SeqCst);
     }
 
     fn publish(&self, mut publisher: Publisher, work: Duration, end: Instant) -> Publisher {
