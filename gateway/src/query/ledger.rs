@@ -75,10 +75,16 @@ impl Ledger {
         }
     }
 
-    /// Input below `offset` is gone; a replay can no longer count on the same numbers.
+    /// Input below `offset` is gone; a replay can no longer count on the same numbers. What was
+    /// found and made by that input will not be made again: numbering goes on behind it.
     pub(super) fn lost_input(&mut self, offset: u64) {
         let replays = |lane: &LaneState| lane.last_input.is_some_and(|last| offset <= last);
         self.resynchronise |= replays(&self.windows) || replays(&self.late);
+        for lane in [&mut self.windows, &mut self.late] {
+            if !replays(lane) {
+                lane.next = lane.next.max(lane.found.end());
+            }
+        }
     }
 
     /// The number of the next output of `lane`, made by the input at `input_offset`; `None` if the
@@ -163,12 +169,28 @@ mod tests {
         let mut ledger = Ledger::new(Numbers { windows: 7, late: 0 });
         ledger.found(Lane::Windows, 7, 30);
         ledger.found(Lane::Windows, 8, 40);
-        ledger.lost_input(41);
-        assert_eq!(ledger.number(Lane::Windows, 30), None, "behind the replay nothing changes");
+        assert_eq!(ledger.number(Lane::Windows, 30), None);
         ledger.lost_input(35);
         assert_eq!(ledger.number(Lane::Windows, 36), None);
         assert_eq!(ledger.number(Lane::Windows, 40), None);
         assert_eq!(ledger.number(Lane::Windows, 41), Some(9));
+    }
+
+    #[test]
+    fn input_lost_behind_the_replay_changes_nothing() {
+        let mut ledger = Ledger::new(Numbers { windows: 7, late: 0 });
+        ledger.found(Lane::Windows, 7, 30);
+        assert_eq!(ledger.number(Lane::Windows, 30), None);
+        ledger.lost_input(41);
+        assert_eq!(ledger.number(Lane::Windows, 41), Some(8));
+    }
+
+    #[test]
+    fn numbering_goes_on_behind_rows_whose_input_is_gone() {
+        let mut ledger = Ledger::new(Numbers { windows: 18, late: 0 });
+        ledger.found(Lane::Windows, 20, 100);
+        ledger.lost_input(120);
+        assert_eq!(ledger.number(Lane::Windows, 120), Some(21));
     }
 
     #[test]
