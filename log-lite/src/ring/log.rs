@@ -202,7 +202,8 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     /// Enters the last page that begins at or before an offset.
     async fn seek(&mut self, from: u64) -> Result<(), F::Error> {
         let mut page = self.tail;
-        let mut limit = u64::MAX;
+        // Of the newest page: further than a limit reaches.
+        let mut limit = from.wrapping_add(1 << 32);
         while page != self.head.page {
             let next = self.enter_behind(page).await?;
             if self.pages.chunk.base_offset > from {
