@@ -2,18 +2,21 @@
 # Builds the fuzz targets of log-lite/fuzz with the coverage that libFuzzer follows, and runs them,
 # each from its corpus and from what earlier runs here have found (build/fuzz). Stable Rust will do:
 # the code is safe, so there is nothing that only a sanitizer would find.
-# Usage: deploy/fuzz.sh [-t SECONDS] [-j JOBS] [target ...]    all targets, if none is named
+# Usage: deploy/fuzz.sh [-t SECONDS] [-j JOBS] [-s SEED -r RUNS] [target ...]    all targets, if none
+# is named; with a seed the same inputs each time
 #        deploy/fuzz.sh -k [target ...]    keeps, of all inputs found, the few that reach all code
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 fuzz=$root/log-lite/fuzz
 found=$root/build/fuzz
-time_s=60 jobs=1 action=run
-while getopts t:j:k option; do
+time_s=60 jobs=1 action=run seed=0 runs=-1
+while getopts t:j:s:r:k option; do
     case $option in
     t) time_s=$OPTARG ;;
     j) jobs=$OPTARG ;;
+    s) seed=$OPTARG ;;
+    r) runs=$OPTARG ;;
     k) action=keep ;;
     *) exit 2 ;;
     esac
@@ -41,7 +44,8 @@ build() {
 run() { # target
     local target=$1 log=$found/$1.log
     mkdir -p "$found/$target" "$found/failed" "$fuzz/corpus/$target"
-    if "$binaries/$target" "${limits[@]}" -max_total_time="$time_s" -print_final_stats=1 \
+    if "$binaries/$target" "${limits[@]}" -max_total_time="$time_s" -seed="$seed" -runs="$runs" \
+        -print_final_stats=1 \
         -artifact_prefix="$found/failed/$target-" \
         "$found/$target" "$fuzz/corpus/$target" >"$log" 2>&1; then
         awk -v target="$target" '
