@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::reader::record_of;
+use super::reader::read_below;
 use super::{ReadError, Record, lock};
 
 /// A log beside the journal, as readers see it.
@@ -138,25 +138,9 @@ impl HistoryReader {
                 disk
             }
         };
-        let mut out = Vec::new();
-        let mut bytes = 0;
-        while bytes < bytes_max {
-            match disk.next(to) {
-                Ok(Some(batch)) => {
-                    for record in batch.records() {
-                        let record = record_of(&record);
-                        bytes += record.key.len() + record.value.len() + size_of::<Record>();
-                        out.push(record);
-                    }
-                }
-                Ok(None) => break,
-                Err(problem) if out.is_empty() => return Err(problem),
-                // What was read before goes out first; the next call meets it again.
-                Err(_) => return Ok(out),
-            }
-        }
-        self.disk = Some(disk);
-        Ok(out)
+        let (records, is_whole) = read_below(&mut disk, to, bytes_max)?;
+        self.disk = is_whole.then_some(disk);
+        Ok(records)
     }
 }
 

@@ -148,27 +148,11 @@ impl Reader {
                 self.disk.insert(disk)
             }
         };
-        let mut out = Vec::new();
-        let mut bytes = 0;
-        while bytes < bytes_max {
-            match disk.next(limit) {
-                Ok(Some(batch)) => {
-                    for record in batch.records() {
-                        let record = record_of(&record);
-                        bytes += record.key.len() + record.value.len() + size_of::<Record>();
-                        out.push(record);
-                    }
-                }
-                Ok(None) => break,
-                Err(problem) if out.is_empty() => return Err(problem),
-                // What was read before the damage goes out first; the next call meets it again.
-                Err(_) => {
-                    self.disk = None;
-                    break;
-                }
-            }
+        let (records, is_whole) = read_below(disk, limit, bytes_max)?;
+        if !is_whole {
+            self.disk = None;
         }
-        Ok(out)
+        Ok(records)
     }
 
     fn skip(&mut self, problem: log_lite::ReadError) -> ReadError {
@@ -190,8 +174,34 @@ impl Reader {
     }
 }
 
+/// Records below `limit`, about `bytes_max`; and false where something behind them cannot be read,
+/// which a reader that begins there meets again.
+pub(super) fn read_below(
+    disk: &mut log_lite::Reader,
+    limit: u64,
+    bytes_max: usize,
+) -> Result<(Vec<Record>, bool), log_lite::ReadError> {
+    let mut out = Vec::new();
+    let mut bytes = 0;
+    while bytes < bytes_max {
+        match disk.next(limit) {
+            Ok(Some(batch)) => {
+                for record in batch.records() {
+                    let record = record_of(&record);
+                    bytes += record.key.len() + record.value.len() + size_of::<Record>();
+                    out.push(record);
+                }
+            }
+            Ok(None) => break,
+            Err(problem) if out.is_empty() => return Err(problem),
+            Err(_) => return Ok((out, false)),
+        }
+    }
+    Ok((out, true))
+}
+
 /// A record of its own, in one piece of memory.
-pub(super) fn record_of(record: &log_lite::Record<'_>) -> Record {
+fn record_of(record: &log_lite::Record<'_>) -> Record {
     let mut both = Vec::with_capacity(record.key.len() + record.value.len());
     both.extend_from_slice(record.key);
     both.extend_from_slice(record.value);
