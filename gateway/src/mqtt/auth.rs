@@ -1,7 +1,6 @@
 //! Who may connect, and who may publish and subscribe to what.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use argon2::password_hash::phc::PasswordHash;
@@ -10,6 +9,7 @@ use argon2::{Algorithm, Argon2};
 use tokio::sync::Semaphore;
 
 use super::packet::{Fault, Login, reason};
+use super::peer::Peer;
 use crate::config::{MqttConfig, RulesConfig};
 use crate::stream::filter_matches;
 
@@ -96,10 +96,10 @@ impl Gate {
     pub(crate) async fn enter(
         &self,
         login: Option<Login>,
-        peer: IpAddr,
+        peer: &Peer,
     ) -> Result<Arc<Access>, Fault> {
         if self.users.is_empty() && self.anonymous.is_none() {
-            if peer.to_canonical().is_loopback() {
+            if peer.is_local() {
                 return Ok(Arc::new(Access::All));
             }
             let why = "only loopback may connect while the configuration has neither [[user]] \
@@ -188,6 +188,10 @@ mod tests {
         Some(Login { user: user.to_owned(), password: password.to_owned() })
     }
 
+    fn peer(address: [u8; 4]) -> Peer {
+        Peer::from(std::net::SocketAddr::from((address, 1)))
+    }
+
     #[test]
     fn a_subscription_is_allowed_only_as_a_whole() {
         for (allowed, filter, expected) in [
@@ -222,15 +226,15 @@ mod tests {
             rules: rules(&["a"], &[], &[]),
         };
         let gate = gate(vec![user], None);
-        let peer: IpAddr = [10, 0, 0, 1].into();
-        let access = gate.enter(login("pump-7", "geheim"), peer).await.expect("let in");
+        let peer = peer([10, 0, 0, 1]);
+        let access = gate.enter(login("pump-7", "geheim"), &peer).await.expect("let in");
         assert!(access.may_publish("a") && !access.may_publish("b"));
         for (login, expected) in [
             (login("pump-7", "falsch"), reason::BAD_CREDENTIALS),
             (login("pump-8", "geheim"), reason::BAD_CREDENTIALS),
             (None, reason::NOT_AUTHORIZED),
         ] {
-            let fault = gate.enter(login, peer).await.expect_err("refused");
+            let fault = gate.enter(login, &peer).await.expect_err("refused");
             assert_eq!(fault.reason, expected);
         }
     }
@@ -238,11 +242,11 @@ mod tests {
     #[tokio::test]
     async fn without_users_only_loopback_enters_unless_anonymous_is_configured() {
         let closed = gate(vec![], None);
-        assert!(closed.enter(None, [127, 0, 0, 1].into()).await.is_ok());
-        assert!(closed.enter(None, [10, 0, 0, 1].into()).await.is_err());
+        assert!(closed.enter(None, &peer([127, 0, 0, 1])).await.is_ok());
+        assert!(closed.enter(None, &peer([10, 0, 0, 1])).await.is_err());
         let open = gate(vec![], Some(rules(&["#"], &[], &[])));
-        assert!(open.enter(None, [10, 0, 0, 1].into()).await.is_ok());
-        assert!(open.enter(login("x", "y"), [10, 0, 0, 1].into()).await.is_err());
+        assert!(open.enter(None, &peer([10, 0, 0, 1])).await.is_ok());
+        assert!(open.enter(login("x", "y"), &peer([10, 0, 0, 1])).await.is_err());
     }
 
     #[test]

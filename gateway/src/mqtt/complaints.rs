@@ -1,10 +1,11 @@
 //! Log lines about clients, at a bounded rate.
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
+
+use super::peer::Peer;
 
 /// So many lines in so much time; the rest is counted and said in one line.
 const LINES_MAX: u32 = 10;
@@ -29,7 +30,7 @@ impl Complaints {
     }
 
     /// Logs what `client` at `peer` did wrong, or counts it.
-    pub(crate) fn log(&self, client: &str, peer: SocketAddr, why: &dyn std::fmt::Display) {
+    pub(crate) fn log(&self, client: &str, peer: &Peer, why: &dyn std::fmt::Display) {
         let Some(held_back) = self.admit(Instant::now()) else { return };
         if held_back > 0 {
             warn!(held_back, "more connections went wrong than there were lines for");

@@ -2,7 +2,6 @@
 //! core's actions to the journal, and brings commits, time and take-over to the core.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +14,7 @@ use super::context::Context;
 use super::deliver::{Deliver, Sources, Waiting};
 use super::frame;
 use super::packet::{Fault, Packet, Will, reason};
+use super::peer::Peer;
 use super::registry::Claim;
 use super::session::{Action, Change, InFlight, Message, Session};
 use super::wire::{Event, Wire};
@@ -76,7 +76,7 @@ pub(crate) struct Connection<S> {
     session: Session,
     deliver: Deliver,
     claim: Claim,
-    peer: SocketAddr,
+    peer: Peer,
     /// 1.5 times what the client asked for.
     keep_alive: Option<Duration>,
     will: Option<Will>,
@@ -98,7 +98,7 @@ pub(crate) struct Start {
     /// In flight when the last connection ended.
     pub(crate) again: Vec<InFlight>,
     pub(crate) claim: Claim,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) will: Option<Will>,
     pub(crate) expiry_s: u32,
@@ -181,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let (waiting, gone) = self.deliver.pump(outbound, &sources, &mut self.wire.out);
         if let Some(problem) = gone {
             let client = self.session.client();
-            self.context.complaints.log(client, self.peer, &format!("goes on, but {problem}"));
+            self.context.complaints.log(client, &self.peer, &format!("goes on, but {problem}"));
         }
         Ok(waiting)
     }
@@ -381,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             End::Closed | End::Left { .. } => None,
             End::Fault(fault) => {
                 self.context.metrics.fault(fault.reason);
-                self.context.complaints.log(self.session.client(), self.peer, fault);
+                self.context.complaints.log(self.session.client(), &self.peer, fault);
                 Some(fault.reason)
             }
             End::Lost => {

@@ -1,7 +1,6 @@
 //! From an accepted socket to a session: CONNECT within its deadline, credentials, take-over, CONNACK.
 
 use std::hash::{BuildHasher, Hasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use super::connection::{Connection, Start, unix_ms};
 use super::context::Context;
 use super::frame;
 use super::packet::{ConnAck, Connect, Fault, Version, reason};
+use super::peer::Peer;
 use super::registry::Claim;
 use super::session::{
     self, ALIAS_MAX, Change, Entry, KEEP_ALIVE_S_MAX, RECEIVE_MAXIMUM, Session, Subscriber,
@@ -30,7 +30,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// refuse whoever it is.
 pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    peer: SocketAddr,
+    peer: Peer,
     context: &Arc<Context>,
     refuse: Option<Fault>,
 ) -> Option<Connection<S>> {
@@ -42,31 +42,31 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Ok(Some(connect))) => connect,
         Ok(Err(BadConnect::Silent(fault))) => {
             context.metrics.fault(fault.reason);
-            context.complaints.log("", peer, &fault);
+            context.complaints.log("", &peer, &fault);
             return None;
         }
         Ok(Err(BadConnect::Refused(version, fault))) => {
-            refused(&mut wire, version, "", peer, context, &fault).await;
+            refused(&mut wire, version, "", &peer, context, &fault).await;
             return None;
         }
         Err(_) => {
             let fault = Fault::new(reason::KEEP_ALIVE, "no CONNECT within 10 s");
             context.metrics.fault(fault.reason);
-            context.complaints.log("", peer, &fault);
+            context.complaints.log("", &peer, &fault);
             return None;
         }
     };
     let (version, client) = (connect.version, connect.client.clone());
     let welcomed = match refuse {
         Some(fault) => Err(fault),
-        None => timeout_at(deadline, enter(&connect, peer, context)).await.unwrap_or_else(|_| {
+        None => timeout_at(deadline, enter(&connect, &peer, context)).await.unwrap_or_else(|_| {
             Err(Fault::new(reason::SERVER_BUSY, "credentials or take-over took longer than 10 s"))
         }),
     };
     match welcomed {
         Ok(entered) => Some(welcome(wire, peer, context, connect, entered)),
         Err(fault) => {
-            refused(&mut wire, version, &client, peer, context, &fault).await;
+            refused(&mut wire, version, &client, &peer, context, &fault).await;
             None
         }
     }
@@ -104,11 +104,11 @@ struct Entered {
 
 async fn enter(
     connect: &Connect,
-    peer: SocketAddr,
+    peer: &Peer,
     context: &Arc<Context>,
 ) -> Result<Entered, Fault> {
     session::examine(connect)?;
-    let access = context.gate.enter(connect.login.clone(), peer.ip()).await?;
+    let access = context.gate.enter(connect.login.clone(), peer).await?;
     if let Some(will) = &connect.will
         && !access.may_publish(&will.topic)
     {
@@ -133,7 +133,7 @@ async fn enter(
 
 fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     mut wire: Wire<S>,
-    peer: SocketAddr,
+    peer: Peer,
     context: &Arc<Context>,
     connect: Connect,
     entered: Entered,
@@ -181,7 +181,7 @@ async fn refused<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     version: Version,
     client: &str,
-    peer: SocketAddr,
+    peer: &Peer,
     context: &Context,
     fault: &Fault,
 ) {

@@ -23,6 +23,7 @@ mod frame;
 mod handshake;
 mod metrics;
 mod packet;
+mod peer;
 mod properties;
 mod registry;
 mod server;

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::handshake::handshake;
 use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
+use super::peer::Peer;
 use super::registry::Registry;
 use super::session::Change;
 use super::state::{MqttState, Overdue, StateCounts};
@@ -141,7 +142,7 @@ impl MqttServer {
                         let place = place(&places, &refusals);
                         if let Some((permit, refuse)) = place {
                             let (context, shutdown) = (Arc::clone(&context), shutdown.clone());
-                            let served = serve(stream, peer, context, shutdown, refuse);
+                            let served = serve(stream, peer.into(), context, shutdown, refuse);
                             connections.spawn(async move {
                                 served.await;
                                 drop(permit);
@@ -194,7 +195,7 @@ fn place(
 
 async fn serve(
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     context: Arc<Context>,
     mut shutdown: watch::Receiver<bool>,
     refuse: Option<Fault>,
