@@ -169,14 +169,13 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
         // Read anew, it stands at the window's start, where its fields are words.
         self.window_at = Self::NOWHERE;
         self.bring(page, ChunkHeader::LEN).await?;
-        Ok(match self.window.first_chunk().map(|bytes| self.chunk.decode_into(bytes)) {
-            Some(Ok(())) if self.chunk.kind == ChunkKind::Page => VERSION,
-            Some(Ok(())) => {
-                // Of no page of this ring.
-                self.chunk.epoch = NO_EPOCH;
-                0
+        let (bytes, _) = self.window.split_first_chunk().expect("a header fits");
+        Ok(match ChunkHeader::kind_of(bytes) {
+            Ok(ChunkKind::Page) => {
+                self.chunk.read(bytes);
+                VERSION
             }
-            Some(Err(ChunkError::Version(found))) => found,
+            Err(ChunkError::Version(found)) => found,
             _ => 0,
         })
     }
