@@ -23,17 +23,17 @@ pub(super) const TRIM: u8 = 0xA3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct PageBatch {
+    /// [`BARE`] or [`TRIM`].
+    pub(super) kind: u8,
+    pub(super) partition: u16,
+    /// Bytes of the body.
+    pub(super) body_len: u32,
     /// Time of the record in ms.
     pub(super) time_ms: i64,
     /// Its offset, from the page's base on.
     pub(super) delta: u32,
-    /// Bytes of the body.
-    pub(super) body_len: u32,
     /// CRC-32C of the body.
     pub(super) body_crc: u32,
-    pub(super) partition: u16,
-    /// [`BARE`] or [`TRIM`].
-    pub(super) kind: u8,
 }
 
 impl PageBatch {
