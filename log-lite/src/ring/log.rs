@@ -301,22 +301,39 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         body: &[u8],
     ) -> Result<u64, F::Error> {
         self.settle().await?;
+        let offset = self.end;
+        if let Err(error) = self.place(partition, time_ms, crc, body).await {
+            // A write that failed and stored all the same is no failure.
+            self.settle().await?;
+            if self.end == offset {
+                return Err(error);
+            }
+        }
+        self.end = offset + 1;
+        Ok(offset)
+    }
+
+    /// Programs a record into the newest page or, where that is full, into the next.
+    async fn place(
+        &mut self,
+        partition: u16,
+        time_ms: i64,
+        crc: u32,
+        body: &[u8],
+    ) -> Result<(), F::Error> {
         loop {
             let batch = &mut self.pages.batch;
             batch.kind = BARE;
             (batch.partition, batch.time_ms) = (partition, time_ms);
             // A page that was opened for a body has room for it.
             if self.program(crc, body, Self::mark_room()).await? {
-                break;
+                return Ok(());
             }
             if self.trimmed > 0 {
                 self.write_mark(0).await?;
             }
             self.turn(time_ms, true).await?;
         }
-        let offset = self.end;
-        self.end = offset + 1;
-        Ok(offset)
     }
 
     /// Programs the batch, with this body, at the log's end, in at most two writes. `false`: the
@@ -325,7 +342,6 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     async fn program(&mut self, crc: u32, body: &[u8], spare: u32) -> Result<bool, F::Error> {
         let batch = &mut self.pages.batch;
         (batch.body_len, batch.body_crc) = (body.len() as u32, crc);
-        let counts = batch.count() > 0;
         let at = self.head.pos;
         if self.pages.chunk.epoch != self.head.epoch {
             self.pages.enter(self.head.page).await?;
@@ -339,15 +355,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         // Moved before the writes: what fails halfway is never programmed again.
         self.head.pos += len as u32;
         self.doubt = at;
-        if let Err(error) = self.pages.program(at, len, body).await {
-            // A write that failed and stored all the same is no failure.
-            let end = self.end;
-            self.settle().await?;
-            if !counts || self.end == end {
-                return Err(error);
-            }
-            self.end = end;
-        }
+        self.pages.program(at, len, body).await?;
         self.doubt = 0;
         Ok(true)
     }
