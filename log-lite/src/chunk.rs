@@ -113,7 +113,8 @@ impl ChunkHeader {
     /// What the header's bytes are of.
     #[inline(always)]
     pub(crate) fn kind_of(bytes: &[u8; Self::LEN]) -> Result<ChunkKind, ChunkError> {
-        if bytes[..VERSION_AT] != MAGIC || crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
+        // The checksum first: so small processors keep nothing on the stack while it is calculated.
+        if crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) || bytes[..VERSION_AT] != MAGIC {
             return Err(ChunkError::Invalid);
         }
         match (bytes[VERSION_AT], bytes[KIND_AT]) {

@@ -179,6 +179,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
 
     /// Finds out whether flash has a batch whose writing failed or was given up: its offset must
     /// not be given away again then.
+    #[inline(always)]
     pub(super) async fn settle(&mut self) -> Result<(), F::Error> {
         if self.doubt > 0 {
             self.scan(self.head.page).await?;

@@ -204,14 +204,15 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
         while self.at < self.end {
             let start = self.bring(self.at, HEADER_MAX).await?;
             let bytes = self.window.get(start..).unwrap_or_default();
-            let is_erased = bytes.first() == Some(&ERASED);
+            if bytes.first() == Some(&ERASED) {
+                self.at += 1;
+                continue;
+            }
             let len = self.batch.parse(bytes, &self.chunk);
             let end = (self.at + len).saturating_add(self.batch.body_len);
             let is_batch = len > 0 && end <= self.end;
             self.at = if is_batch { end } else { self.at + 1 };
-            if !is_erased {
-                self.used = self.used.max(self.at);
-            }
+            self.used = self.used.max(self.at);
             if is_batch {
                 return Ok(true);
             }
