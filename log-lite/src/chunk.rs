@@ -104,30 +104,35 @@ impl ChunkHeader {
     /// # Errors
     /// [`ChunkError`] where the bytes are not a header that this crate reads.
     pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self, ChunkError> {
-        let mut header =
-            Self { kind: ChunkKind::Segment, base_offset: 0, base_time_ms: 0, epoch: 0 };
-        header.decode_into(bytes)?;
+        let kind = Self::kind_of(bytes)?;
+        let mut header = Self { kind, base_offset: 0, base_time_ms: 0, epoch: 0 };
+        header.read(bytes);
         Ok(header)
     }
 
-    /// Reads a header where it is to stand. Where there is none nothing changes.
+    /// What the header's bytes are of.
     #[inline(always)]
-    pub(crate) fn decode_into(&mut self, bytes: &[u8; Self::LEN]) -> Result<(), ChunkError> {
-        if bytes[..VERSION_AT] != MAGIC || crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {
+    pub(crate) fn kind_of(bytes: &[u8; Self::LEN]) -> Result<ChunkKind, ChunkError> {
+        // The checksum first: so small processors keep nothing on the stack while it is calculated.
+        if crc32c(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) || bytes[..VERSION_AT] != MAGIC {
             return Err(ChunkError::Invalid);
         }
-        self.kind = match (bytes[VERSION_AT], bytes[KIND_AT]) {
-            (1, 1) => ChunkKind::Segment,
-            (1, 2) => ChunkKind::Page,
-            (2, 3) => ChunkKind::Compacted,
-            (2, 4) => ChunkKind::Sparse,
-            (1, _) => return Err(ChunkError::Invalid),
-            (version, _) => return Err(ChunkError::Version(version)),
-        };
+        match (bytes[VERSION_AT], bytes[KIND_AT]) {
+            (1, 1) => Ok(ChunkKind::Segment),
+            (1, 2) => Ok(ChunkKind::Page),
+            (2, 3) => Ok(ChunkKind::Compacted),
+            (2, 4) => Ok(ChunkKind::Sparse),
+            (1, _) => Err(ChunkError::Invalid),
+            (version, _) => Err(ChunkError::Version(version)),
+        }
+    }
+
+    /// Reads all but the kind from a whole header.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, bytes: &[u8; Self::LEN]) {
         self.base_offset = u64_at(bytes, OFFSET_AT);
         self.base_time_ms = u64_at(bytes, TIME_AT) as i64;
         self.epoch = u32_at(bytes, EPOCH_AT);
-        Ok(())
     }
 }
 

@@ -33,26 +33,34 @@ pub(crate) fn len(value: u64) -> usize {
 
 /// Reads a value at `*at` and moves `*at` behind it. `None`: cut short, too long or not the
 /// shortest form.
+#[cfg(feature = "std")]
 pub(crate) fn decode(bytes: &[u8], at: &mut usize) -> Option<u64> {
-    let rest = bytes.get(*at..)?;
-    let last = rest.iter().take(MAX_LEN).position(|byte| *byte < 0x80)?;
-    let encoded = &rest[..=last];
+    let (encoded, _) = split(bytes.get(*at..)?)?;
     *at += encoded.len();
-    let highest = encoded[last];
-    if (last > 0 && highest == 0) || (last == MAX_LEN - 1 && highest > 1) {
-        return None;
-    }
-    Some(encoded.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F)))
+    Some(value(encoded))
 }
 
 /// Takes a value from the start of `rest`. Where there is none, nothing is left of `rest`: so what
 /// is taken next fails too, and only the last needs to be looked at.
 #[inline(never)]
 pub(crate) fn take(rest: &mut &[u8]) -> u64 {
-    let mut at = 0;
-    let value = decode(rest, &mut at);
-    *rest = if value.is_some() { &rest[at..] } else { &[] };
-    value.unwrap_or(0)
+    let (encoded, behind) = split(rest).unwrap_or_default();
+    *rest = behind;
+    value(encoded)
+}
+
+/// A value's bytes, and what is behind them.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let last = bytes.iter().take(MAX_LEN).position(|byte| *byte < 0x80)?;
+    let (encoded, behind) = bytes.split_at_checked(last + 1)?;
+    match encoded {
+        [_, .., 0] | [_, _, _, _, _, _, _, _, _, 2..=0xFF] => None,
+        _ => Some((encoded, behind)),
+    }
+}
+
+fn value(encoded: &[u8]) -> u64 {
+    encoded.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7F))
 }
 
 /// Maps small magnitudes of either sign to small numbers: 0, -1, 1, -2, ... to 0, 1, 2, 3, ...

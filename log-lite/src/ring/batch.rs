@@ -23,17 +23,17 @@ pub(super) const TRIM: u8 = 0xA3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(super) struct PageBatch {
+    /// [`BARE`] or [`TRIM`].
+    pub(super) kind: u8,
+    pub(super) partition: u16,
+    /// Bytes of the body.
+    pub(super) body_len: u32,
     /// Time of the record in ms.
     pub(super) time_ms: i64,
     /// Its offset, from the page's base on.
     pub(super) delta: u32,
-    /// Bytes of the body.
-    pub(super) body_len: u32,
     /// CRC-32C of the body.
     pub(super) body_crc: u32,
-    pub(super) partition: u16,
-    /// [`BARE`] or [`TRIM`].
-    pub(super) kind: u8,
 }
 
 impl PageBatch {
@@ -79,13 +79,14 @@ impl PageBatch {
         }
         rest = behind;
         let partition = take(&mut rest);
-        self.partition = partition as u16;
-        self.body_len = take(&mut rest);
-        self.delta = take(&mut rest);
-        self.time_ms = chunk.base_time_ms.wrapping_add(varint::unzigzag(varint::take(&mut rest)));
         if partition > u32::from(u16::MAX) {
             return 0;
         }
+        self.partition = partition as u16;
+        self.body_len = take(&mut rest);
+        self.delta = take(&mut rest);
+        let time = varint::unzigzag(varint::take(&mut rest));
+        self.time_ms = time.wrapping_add(chunk.base_time_ms);
         let len = bytes.len() - rest.len();
         let Some([crc_0, crc_1, body_crc @ ..]) = rest.first_chunk::<CRCS>() else { return 0 };
         self.body_crc = u32::from_le_bytes(*body_crc);

@@ -76,10 +76,6 @@ pub(super) struct Head {
 pub struct Ring<F: NorFlash, const WINDOW: usize = 64> {
     pub(super) end: u64,
     pub(super) trimmed: u64,
-    /// A read from this offset on goes on where the walk is. `u64::MAX`: it is elsewhere.
-    pub(super) read_on: u64,
-    /// The trim that a mark on flash holds.
-    pub(super) marked: u64,
     pub(super) tail: u32,
     /// Where a batch begins of which it is not known whether flash has it. 0, where no batch can
     /// begin: there is none.
@@ -90,6 +86,8 @@ pub struct Ring<F: NorFlash, const WINDOW: usize = 64> {
     /// Offsets from the base of the page of the walk to that of the next, `u32::MAX` if it is the
     /// newest.
     pub(super) limit: u32,
+    /// The trim that a mark on flash holds.
+    pub(super) marked: u64,
     pub(super) pages: Pages<F, WINDOW>,
     pub(super) dropped: u64,
 }
@@ -231,10 +229,11 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         if from >= self.end {
             return Ok(());
         }
-        if self.read_on > from {
+        let ahead = from.wrapping_sub(self.pages.chunk.base_offset);
+        if !(self.pages.read_on.into()..self.limit.into()).contains(&ahead) {
             self.seek(from).await?;
         }
-        self.read_on = u64::MAX;
+        self.pages.read_on = u32::MAX;
         let mut behind = 0;
         loop {
             if self.limit == u32::MAX {
@@ -267,7 +266,9 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                 }
             }
             if found.len > 0 {
-                (self.pages.at, self.read_on) = (behind, found.offset + 1);
+                self.pages.at = behind;
+                let read_on = found.offset.wrapping_sub(self.pages.chunk.base_offset) + 1;
+                self.pages.read_on = read_on as u32;
                 return Ok(());
             }
             if self.limit == u32::MAX {
@@ -300,22 +301,39 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         body: &[u8],
     ) -> Result<u64, F::Error> {
         self.settle().await?;
+        let offset = self.end;
+        if let Err(error) = self.place(partition, time_ms, crc, body).await {
+            // A write that failed and stored all the same is no failure.
+            self.settle().await?;
+            if self.end == offset {
+                return Err(error);
+            }
+        }
+        self.end = offset + 1;
+        Ok(offset)
+    }
+
+    /// Programs a record into the newest page or, where that is full, into the next.
+    async fn place(
+        &mut self,
+        partition: u16,
+        time_ms: i64,
+        crc: u32,
+        body: &[u8],
+    ) -> Result<(), F::Error> {
         loop {
             let batch = &mut self.pages.batch;
             batch.kind = BARE;
             (batch.partition, batch.time_ms) = (partition, time_ms);
             // A page that was opened for a body has room for it.
             if self.program(crc, body, Self::mark_room()).await? {
-                break;
+                return Ok(());
             }
             if self.trimmed > 0 {
                 self.write_mark(0).await?;
             }
             self.turn(time_ms, true).await?;
         }
-        let offset = self.end;
-        self.end = offset + 1;
-        Ok(offset)
     }
 
     /// Programs the batch, with this body, at the log's end, in at most two writes. `false`: the
@@ -324,10 +342,8 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     async fn program(&mut self, crc: u32, body: &[u8], spare: u32) -> Result<bool, F::Error> {
         let batch = &mut self.pages.batch;
         (batch.body_len, batch.body_crc) = (body.len() as u32, crc);
-        let counts = batch.count() > 0;
         let at = self.head.pos;
         if self.pages.chunk.epoch != self.head.epoch {
-            self.read_on = u64::MAX;
             self.pages.enter(self.head.page).await?;
         }
         self.pages.batch.delta = self.end.wrapping_sub(self.pages.chunk.base_offset) as u32;
@@ -339,15 +355,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         // Moved before the writes: what fails halfway is never programmed again.
         self.head.pos += len as u32;
         self.doubt = at;
-        if let Err(error) = self.pages.program(at, len, body).await {
-            // A write that failed and stored all the same is no failure.
-            let end = self.end;
-            self.settle().await?;
-            if !counts || self.end == end {
-                return Err(error);
-            }
-            self.end = end;
-        }
+        self.pages.program(at, len, body).await?;
         self.doubt = 0;
         Ok(true)
     }
@@ -407,7 +415,6 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     async fn open_page(&mut self, page: u32, time_ms: i64) -> Result<(), F::Error> {
         // Once this page may have a header, nothing more belongs into the one before.
         self.head.pos = self.head.page + Pages::<F, WINDOW>::SIZE;
-        self.read_on = u64::MAX;
         let chunk = &mut self.pages.chunk;
         (chunk.base_offset, chunk.base_time_ms) = (self.end, time_ms);
         chunk.epoch = self.head.epoch.wrapping_add(1);

@@ -7,8 +7,7 @@ use super::pages::{NO_EPOCH, Pages, VERSION};
 use super::{NorFlash, flavour};
 use crate::chunk::ChunkHeader;
 use crate::ring::RingError;
-use crate::ring::batch::{TRIM, later};
-use crate::varint;
+use crate::ring::batch::later;
 
 /// A place for a ring, in which it is mounted: [`Ring::mount`] needs room for two on the stack.
 #[derive(Debug)]
@@ -64,7 +63,6 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             marked: 0,
             tail_base: 0,
             dropped: 0,
-            read_on: u64::MAX,
             limit: 0,
             tail: 0,
             doubt: 0,
@@ -81,7 +79,6 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         self.head.pos = end;
         self.tail = start;
         (self.tail_base, self.end, self.trimmed, self.marked, self.dropped) = (0, 0, 0, 0, 0);
-        self.read_on = u64::MAX;
         self.doubt = 0;
     }
 
@@ -124,7 +121,8 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     async fn take_up(&mut self) -> Result<(), F::Error> {
         let newest = self.head.page;
         let epoch = self.head.epoch;
-        let used = self.scan(newest, 0).await?;
+        self.scan(newest).await?;
+        let used = self.pages.used;
         let next = self.pages.after(newest);
         let before = self.pages.before(newest);
         // A word that a cut has begun to program may read as erased, or hold less charge than it
@@ -148,7 +146,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         let end = self.end;
         let mut page = before;
         while self.marked == 0 && page != newest {
-            self.scan(page, 0).await?;
+            self.scan(page).await?;
             page = self.pages.before(page);
         }
         self.end = end;
@@ -162,32 +160,29 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
         Ok(())
     }
 
-    /// Takes in the whole batches of a page from a place on: the log's end and the newest mark.
-    /// Returns the place behind the last byte that is not erased.
+    /// Takes in the whole batches of a page, from the one in doubt on if there is one: the log's
+    /// end and the newest mark.
     #[inline(never)]
-    async fn scan(&mut self, page: u32, from: u32) -> Result<u32, F::Error> {
-        self.read_on = u64::MAX;
+    async fn scan(&mut self, page: u32) -> Result<(), F::Error> {
         if self.pages.enter(page).await? == VERSION {
-            self.pages.at = self.pages.at.max(from);
+            self.pages.at = self.pages.at.max(self.doubt);
             while self.pages.next().await? {
-                let mut body = [0; varint::MAX_LEN];
-                if self.pages.body(&mut body).await? {
+                if self.pages.body(&mut []).await? {
                     let count = self.pages.batch.count();
                     self.end = later(self.end, self.pages.offset().wrapping_add(count.into()));
-                    if self.pages.batch.kind == TRIM {
-                        self.marked = later(self.marked, varint::take(&mut &body[..]));
-                    }
+                    self.marked = later(self.marked, self.pages.mark());
                 }
             }
         }
-        Ok(self.pages.used)
+        Ok(())
     }
 
     /// Finds out whether flash has a batch whose writing failed or was given up: its offset must
     /// not be given away again then.
+    #[inline(always)]
     pub(super) async fn settle(&mut self) -> Result<(), F::Error> {
         if self.doubt > 0 {
-            self.scan(self.head.page, self.doubt).await?;
+            self.scan(self.head.page).await?;
             self.doubt = 0;
         }
         Ok(())
@@ -196,7 +191,6 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     /// Enters the first page behind `page` that has a header, at the latest the newest.
     #[inline(never)]
     pub(super) async fn enter_behind(&mut self, page: u32) -> Result<u32, F::Error> {
-        self.read_on = u64::MAX;
         let mut next = page;
         loop {
             next = self.pages.after(next);

@@ -7,7 +7,8 @@ use core::ops::Range;
 use super::{NorFlash, flavour};
 use crate::chunk::{ChunkError, ChunkHeader, ChunkKind};
 use crate::crc::Crc32c;
-use crate::ring::batch::{MAX_LEN as HEADER_MAX, PageBatch};
+use crate::ring::batch::{MAX_LEN as HEADER_MAX, PageBatch, TRIM};
+use crate::varint;
 
 /// Fills up to the flash's write size before a batch; see FORMAT.md.
 const PAD: u8 = 0x5A;
@@ -36,12 +37,15 @@ pub(super) struct Pages<F, const WINDOW: usize> {
     pub(super) end: u32,
     /// Behind the last byte that it met and that is not erased.
     pub(super) used: u32,
+    /// A read goes on where the walk is from this offset on, from the page's base on. `u32::MAX`:
+    /// it does not.
+    pub(super) read_on: u32,
     /// From the first page to the end of the last.
     pub(super) range: Range<u32>,
     window_at: u32,
-    pub(super) flash: F,
     /// What stands at `window_at`.
     window: [u8; WINDOW],
+    pub(super) flash: F,
 }
 
 #[flavour]
@@ -61,6 +65,7 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
             at: 0,
             end: 0,
             used: 0,
+            read_on: u32::MAX,
             batch: PageBatch::EMPTY,
         }
     }
@@ -100,6 +105,7 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
     /// Erases a page and programs the header into it.
     pub(super) async fn open(&mut self, page: u32) -> Result<(), F::Error> {
         self.window_at = Self::NOWHERE;
+        self.read_on = u32::MAX;
         self.flash.erase(page, page + Self::SIZE).await?;
         let (header, _) = self.window.split_first_chunk_mut().expect("a header fits");
         self.chunk.encode_into(header);
@@ -108,6 +114,7 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
 
     /// Makes the first write of the batch, so that the batch ends with a flash word. Returns the
     /// length of the whole batch.
+    #[inline(never)]
     pub(super) fn stage(&mut self, body: &[u8]) -> usize {
         self.window_at = Self::NOWHERE;
         let mut pad = 0;
@@ -166,17 +173,17 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
         self.at = page + ChunkHeader::LEN as u32;
         self.end = page + Self::SIZE;
         self.used = self.at;
+        self.read_on = u32::MAX;
         // Read anew, it stands at the window's start, where its fields are words.
         self.window_at = Self::NOWHERE;
         self.bring(page, ChunkHeader::LEN).await?;
-        Ok(match self.window.first_chunk().map(|bytes| self.chunk.decode_into(bytes)) {
-            Some(Ok(())) if self.chunk.kind == ChunkKind::Page => VERSION,
-            Some(Ok(())) => {
-                // Of no page of this ring.
-                self.chunk.epoch = NO_EPOCH;
-                0
+        let (bytes, _) = self.window.split_first_chunk().expect("a header fits");
+        Ok(match ChunkHeader::kind_of(bytes) {
+            Ok(ChunkKind::Page) => {
+                self.chunk.read(bytes);
+                VERSION
             }
-            Some(Err(ChunkError::Version(found))) => found,
+            Err(ChunkError::Version(found)) => found,
             _ => 0,
         })
     }
@@ -197,14 +204,15 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
         while self.at < self.end {
             let start = self.bring(self.at, HEADER_MAX).await?;
             let bytes = self.window.get(start..).unwrap_or_default();
-            let is_erased = bytes.first() == Some(&ERASED);
+            if bytes.first() == Some(&ERASED) {
+                self.at += 1;
+                continue;
+            }
             let len = self.batch.parse(bytes, &self.chunk);
             let end = (self.at + len).saturating_add(self.batch.body_len);
             let is_batch = len > 0 && end <= self.end;
             self.at = if is_batch { end } else { self.at + 1 };
-            if !is_erased {
-                self.used = self.used.max(self.at);
-            }
+            self.used = self.used.max(self.at);
             if is_batch {
                 return Ok(true);
             }
@@ -220,6 +228,11 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
         let mut crc = Crc32c::new();
         let mut out = out.iter_mut();
         let body_at = self.at - self.batch.body_len;
+        if self.batch.kind == TRIM {
+            // All of it comes into the window at once, where `mark` finds what passed the checksum:
+            // read again, what a cut has left may be different.
+            self.window_at = Self::NOWHERE;
+        }
         let mut at = body_at;
         while at < self.at {
             let start = self.bring(at, 1).await?;
@@ -235,5 +248,16 @@ impl<F: NorFlash, const WINDOW: usize> Pages<F, WINDOW> {
             self.at = body_at;
         }
         Ok(is_whole)
+    }
+
+    /// The number in the body that was just read, which passed its checksum; 0 where that is of no
+    /// trim mark.
+    #[inline(never)]
+    pub(super) fn mark(&self) -> u64 {
+        if self.batch.kind != TRIM {
+            return 0;
+        }
+        let start = (self.at - self.batch.body_len).wrapping_sub(self.window_at) as usize;
+        varint::take(&mut self.window.get(start..).unwrap_or_default())
     }
 }

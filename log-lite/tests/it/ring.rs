@@ -196,6 +196,30 @@ fn a_write_that_fails_though_it_stored_does_not_give_its_offset_away_twice() {
     }
 }
 
+#[test]
+fn a_trim_whose_write_fails_though_it_stored_costs_no_record() {
+    let mut failed = 0;
+    for lies_in in 1..100 {
+        let mut flash = Nor::<4>::new(4);
+        flash.lies_in = Some(lies_in);
+        let mut ring = mount(flash);
+        let mut stored = 0;
+        for n in 0..80u8 {
+            if let Ok(offset) = ring.append(0, 0, &[n; 4]) {
+                assert_eq!(offset, stored);
+                stored += 1;
+            }
+            // What was not remembered is with the next.
+            failed += u32::from(ring.trim(stored.saturating_sub(10)).is_err());
+        }
+        let found: Vec<u64> = read_all(&mut ring).iter().map(|(record, _)| record.offset).collect();
+        assert_eq!((found, ring.dropped()), ((stored - 10..stored).collect(), 0));
+        let ring = mount(ring.release());
+        assert!(ring.end() == stored && ring.start() + TRIM_MARK_EVERY > stored - 10);
+    }
+    assert!(failed > 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
     #[test]
