@@ -86,6 +86,7 @@ fn connect_v4(whole: &[u8]) -> Result<Connect, Fault> {
         expiry_s: if connect.clean_session { 0 } else { u32::MAX },
         receive_maximum: u16::MAX,
         packet_bytes_max: u32::MAX,
+        alias_max: 0,
         auth_method: false,
     })
 }
@@ -113,6 +114,7 @@ fn connect_v5(whole: &[u8], flags: u8) -> Result<Connect, Fault> {
         expiry_s: properties.session_expiry_interval.unwrap_or(0),
         receive_maximum: properties.receive_maximum.unwrap_or(u16::MAX),
         packet_bytes_max: properties.max_packet_size.unwrap_or(u32::MAX),
+        alias_max: properties.topic_alias_max.unwrap_or(0),
         auth_method: properties.authentication_method.is_some(),
     })
 }
@@ -164,7 +166,7 @@ pub(crate) fn read_packet<'a>(frame: &Frame<'a>, version: Version) -> Result<Pac
             Ok(Packet::PubRec { id, reason })
         }
         frame::PUBREL => Ok(Packet::PubRel(frame::read_ack(frame, version)?.0)),
-        frame::PUBCOMP => frame::read_ack(frame, version).map(|_| Packet::PubComp),
+        frame::PUBCOMP => Ok(Packet::PubComp(frame::read_ack(frame, version)?.0)),
         frame::PINGREQ if frame.body.is_empty() => Ok(Packet::PingReq),
         frame::SUBSCRIBE => subscribe(frame, version).map(Packet::Subscribe),
         frame::UNSUBSCRIBE => unsubscribe(frame, version).map(Packet::Unsubscribe),
@@ -296,7 +298,6 @@ pub(crate) fn put_connack(out: &mut Vec<u8>, version: Version, connack: ConnAck)
                 max_packet_size: Some(connack.packet_bytes_max),
                 assigned_client_identifier: connack.assigned,
                 topic_alias_max: Some(connack.alias_max),
-                shared_subscription_available: Some(0),
                 server_keep_alive: connack.keep_alive_s,
                 ..no_properties()
             };
@@ -375,7 +376,6 @@ pub(crate) fn put_suback(out: &mut Vec<u8>, version: Version, id: u16, codes: &[
                 reason::NOT_AUTHORIZED => Code::NotAuthorized,
                 reason::FILTER_INVALID => Code::TopicFilterInvalid,
                 reason::QUOTA => Code::QuotaExceeded,
-                reason::SHARED_UNSUPPORTED => Code::SharedSubscriptionsNotSupported,
                 _ => Code::Unspecified,
             });
             let suback = v5::SubAck { pkid: id, return_codes: codes.collect(), properties: None };

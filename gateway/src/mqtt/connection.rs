@@ -16,7 +16,9 @@ use super::frame;
 use super::packet::{Fault, Packet, Will, reason};
 use super::peer::Peer;
 use super::registry::Claim;
-use super::session::{Action, Change, InFlight, Message, Session};
+use super::session::{Action, Change, Message, Phase, Position, Session, Subscribing};
+use super::share;
+use super::wills;
 use super::wire::{Event, Wire};
 use crate::journal::{AppendError, Durable, Ticket};
 use crate::stream::{Incoming, IntakeError};
@@ -29,9 +31,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// A client that takes no bytes for this long is given up.
 const STALL_MAX: Duration = Duration::from_secs(60);
-
-/// Wills that wait for their delay.
-const WAITING_WILLS_MAX: usize = 10_000;
 
 /// At the end a client gets this long to take what is still for it.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -95,8 +94,6 @@ pub(crate) struct Connection<S> {
 /// What a connection starts with.
 pub(crate) struct Start {
     pub(crate) session: Session,
-    /// In flight when the last connection ended.
-    pub(crate) again: Vec<InFlight>,
     pub(crate) claim: Claim,
     pub(crate) peer: Peer,
     pub(crate) keep_alive: Option<Duration>,
@@ -107,14 +104,14 @@ pub(crate) struct Start {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(context: Arc<Context>, wire: Wire<S>, start: Start) -> Self {
         let now = Instant::now();
-        Self {
+        let mut connection = Self {
             durable: context.journal().watch(),
             generation: context.journal().durable().generation,
             applied: context.applied.clone(),
             context,
             wire,
+            deliver: Deliver::new(start.session.outbound.again()),
             session: start.session,
-            deliver: Deliver::new(start.again),
             claim: start.claim,
             peer: start.peer,
             keep_alive: start.keep_alive,
@@ -124,7 +121,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             last_heard: now,
             last_progress: now,
             last_save: now,
-        }
+        };
+        connection.join_again();
+        connection
     }
 
     /// Serves the client until one side ends it; then settles its session and its will.
@@ -158,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 () = self.context.intake.journal().admit(), if held => {}
                 _ = self.durable.changed(), if settles => {}
                 _ = self.applied.changed(), if waiting == Waiting::State => {}
+                () = self.deliver.dealt.notified() => {}
                 () = timer.as_mut() => self.tick(willing)?,
                 () = tokio::task::yield_now(), if waiting == Waiting::Turn => {}
             }
@@ -179,6 +179,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         let outbound = &mut self.session.outbound;
         let (waiting, gone) = self.deliver.pump(outbound, &sources, &mut self.wire.out);
+        for (filter, offset) in outbound.take_done() {
+            self.context.shares.done(&filter, offset);
+        }
         if let Some(problem) = gone {
             let client = self.session.client();
             self.context.complaints.log(client, &self.peer, &format!("goes on, but {problem}"));
@@ -259,17 +262,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let ticket = self.record(&Change::Release(id), now_ms)?;
                 self.session.released(id, ticket);
             }
-            Action::Subscribe(subscribing) => {
-                let change = Change::Subscribe(subscribing.granted.clone());
-                let grants = !subscribing.granted.is_empty();
-                let ticket = self.record_if(grants, &change, now_ms)?;
-                let since =
-                    ticket.map_or_else(|| self.context.journal().end(), |ticket| ticket.offset);
-                let out = &mut self.wire.out;
-                let retained = self.session.subscribed(subscribing, since, ticket, out);
-                self.deliver.retain(retained, since);
+            Action::Received { id, offset } => {
+                let ticket = self.record(&Change::Received(offset), now_ms)?;
+                self.session.received(id, ticket);
             }
+            Action::Subscribe(subscribing) => self.subscribe(subscribing, now_ms)?,
             Action::Unsubscribe(unsubscribe) => {
+                for filter in unsubscribe.filters.iter().filter(|f| share::is_shared(f)) {
+                    self.deliver.part(&self.context.shares, filter);
+                }
                 let change = Change::Unsubscribe(unsubscribe.filters.clone());
                 let ticket = self.record_if(true, &change, now_ms)?;
                 self.session.unsubscribed(&unsubscribe, ticket, &mut self.wire.out);
@@ -280,6 +281,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         Ok(())
+    }
+
+    fn subscribe(&mut self, subscribing: Subscribing, now_ms: i64) -> Result<(), End> {
+        let change = Change::Subscribe(subscribing.granted.clone());
+        let grants = !subscribing.granted.is_empty();
+        let ticket = self.record_if(grants, &change, now_ms)?;
+        let since = ticket.map_or_else(|| self.context.journal().end(), |ticket| ticket.offset);
+        let shared = subscribing.granted.iter().map(|s| s.filter.clone());
+        for filter in shared.filter(|filter| share::is_shared(filter)).collect::<Vec<_>>() {
+            if let Some(position) = self.join(&filter, since) {
+                self.record_share(&filter, position, now_ms)?;
+            }
+        }
+        let retained = self.session.subscribed(subscribing, since, ticket, &mut self.wire.out);
+        self.deliver.retain(retained, since);
+        Ok(())
+    }
+
+    /// Takes part in a shared subscription; returns its position where that is to be recorded.
+    fn join(&mut self, filter: &str, since: u64) -> Option<Position> {
+        let Self { context, session, deliver, .. } = self;
+        let start = || {
+            let new = Position { next: since, in_flight: Vec::new() };
+            context.state.share(filter).unwrap_or(new)
+        };
+        deliver.join(&context.shares, filter, session.is_recorded(), context.journal(), start)
+    }
+
+    /// Takes part again in the shared subscriptions that the session holds.
+    fn join_again(&mut self) {
+        let held = self.session.outbound.subscriptions().iter();
+        let held = held.filter(|s| share::is_shared(&s.filter));
+        let held: Vec<(String, u64)> = held.map(|s| (s.filter.clone(), s.since)).collect();
+        for (filter, since) in held {
+            let _recorded_before = self.join(&filter, since);
+        }
+    }
+
+    fn record_share(&self, filter: &str, position: Position, now_ms: i64) -> Result<Ticket, End> {
+        let change = Change::Reached(position);
+        self.context.record(filter, &change, now_ms).map_err(|_| End::Lost)
     }
 
     fn store(&mut self, message: &Message<'_>, now_ms: i64) -> Result<(), End> {
@@ -339,10 +381,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         } else {
             deadline = deadline.min(self.last_progress + STALL_MAX);
         }
-        if self.session.is_recorded() && self.session.outbound.moved() {
+        if self.is_to_be_saved() {
             deadline = deadline.min(self.last_save + SAVE_EVERY);
         }
         deadline
+    }
+
+    fn is_to_be_saved(&self) -> bool {
+        self.deliver.is_shared() || self.session.is_recorded() && self.session.outbound.moved()
+    }
+
+    fn save(&mut self) -> Result<(), End> {
+        if self.session.is_recorded() && self.session.outbound.moved() {
+            let position = self.session.outbound.position();
+            self.record(&Change::Reached(position), unix_ms())?;
+            self.session.outbound.position_recorded();
+        }
+        for (filter, position) in self.deliver.positions_to_record() {
+            self.record_share(&filter, position, unix_ms())?;
+        }
+        Ok(())
     }
 
     /// Time has passed. While the gateway itself does not read, the client is not silent.
@@ -363,14 +421,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.last_heard = now;
         }
-        if now >= self.last_save + SAVE_EVERY
-            && self.session.is_recorded()
-            && self.session.outbound.moved()
-        {
+        if now >= self.last_save + SAVE_EVERY && self.is_to_be_saved() {
             self.last_save = now;
-            let position = self.session.outbound.position();
-            self.record(&Change::Position(position), unix_ms())?;
-            self.session.outbound.position_recorded();
+            self.save()?;
         }
         Ok(())
     }
@@ -417,61 +470,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Settles will and session. The client id is free again after this.
+    /// Settles will, session and shared subscriptions. The client id is free again after this.
     async fn leave(self, end: &End) {
-        let Self { context, session, claim, will, expiry_s, wire, .. } = self;
+        let Self { context, session, mut deliver, claim, will, expiry_s, wire, .. } = self;
         // The socket closes before anything is waited for.
         drop(wire);
         let client = Arc::clone(session.client());
-        let wanted = match end {
-            End::Left { will } => *will,
-            End::Kicked(reason::SHUTTING_DOWN) => false,
-            _ => true,
-        };
-        if let Some(will) = will.filter(|_| wanted) {
-            publish_will(&context, &client, will, expiry_s);
+        let mut last = Ok(None);
+        // At a shutdown the journal keeps the will for the next start.
+        if let Some(will) = will.filter(|_| !matches!(end, End::Kicked(reason::SHUTTING_DOWN))) {
+            let wanted = !matches!(end, End::Left { will: false });
+            last = wills::leave(&context, &client, will, expiry_s, wanted).map(Some);
         }
         if session.is_recorded() {
-            let now_ms = unix_ms();
-            let change = match expiry_s {
-                0 => Change::End,
-                _ => {
-                    let position = session.outbound.position();
-                    Change::Detach { at_ms: now_ms, expiry_s, position }
-                }
-            };
-            drop(session);
-            match context.record(&client, &change, now_ms) {
-                Ok(ticket) => context.wait_applied(ticket).await,
-                Err(problem) => {
-                    tracing::debug!(%client, %problem, "the end of a connection is not recorded");
-                }
+            last = detach(&context, &session, expiry_s).map(Some);
+        }
+        leave_shares(&context, &session, &mut deliver);
+        drop((session, deliver));
+        match last {
+            Ok(Some(ticket)) => context.wait_applied(ticket).await,
+            Ok(None) => {}
+            Err(problem) => {
+                tracing::debug!(%client, %problem, "the end of a connection is not recorded");
             }
         }
         drop(claim);
     }
 }
 
-/// Publishes a will now, or after its delay or the session's end, whichever is first (5, 3.1.3.2.2).
-fn publish_will(context: &Arc<Context>, client: &Arc<str>, will: Will, expiry_s: u32) {
-    let delay_s = will.delay_s.min(expiry_s);
-    let waits = match delay_s {
-        0 => None,
-        _ => context.registry.will_waits(client, WAITING_WILLS_MAX),
+fn detach(context: &Context, session: &Session, expiry_s: u32) -> Result<Ticket, AppendError> {
+    let at_ms = unix_ms();
+    let change = match expiry_s {
+        0 => Change::End,
+        _ => Change::Detach { at_ms, expiry_s, position: session.outbound.position() },
     };
-    let Some((number, decided)) = waits else {
-        context.publish_will(client, &will, unix_ms());
-        return;
-    };
-    let (context, client) = (Arc::clone(context), Arc::clone(client));
-    tokio::spawn(async move {
-        let publish = match timeout(Duration::from_secs(u64::from(delay_s)), decided).await {
-            Ok(decision) => decision.unwrap_or(false),
-            Err(_) => true,
-        };
-        context.registry.will_done(&client, number);
-        if publish {
-            context.publish_will(&client, &will, unix_ms());
+    context.record(session.client(), &change, at_ms)
+}
+
+/// What this client did not finish goes to the other members. Of QoS 2 it may have a part: that
+/// stays its own, and ends with its session [MQTT-4.8.2-4, MQTT-4.8.2-5].
+fn leave_shares(context: &Context, session: &Session, deliver: &mut Deliver) {
+    for entry in session.outbound.in_flight() {
+        let Some(filter) = &entry.share else { continue };
+        if entry.flight.phase == Phase::Once {
+            context.shares.give_back(filter, entry.flight.offset);
+        } else {
+            context.shares.done(filter, entry.flight.offset);
         }
-    });
+    }
+    for (filter, position) in deliver.leave(&context.shares) {
+        if let Err(problem) = context.record(&filter, &Change::Reached(position), unix_ms()) {
+            tracing::debug!(%filter, %problem, "a shared subscription's position is not recorded");
+        }
+    }
 }

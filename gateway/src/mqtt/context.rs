@@ -11,8 +11,9 @@ use super::metrics::MqttMetrics;
 use super::packet::Will;
 use super::registry::Registry;
 use super::session::Change;
+use super::share::Shares;
 use super::state::MqttState;
-use crate::journal::{AppendError, Journal, NewRecord, SYSTEM_PARTITION, Ticket};
+use crate::journal::{AppendError, Durable, Journal, NewRecord, SYSTEM_PARTITION, Ticket};
 use crate::stream::{Incoming, Intake};
 
 pub(crate) struct Context {
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) gate: Gate,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) shares: Shares,
     pub(crate) metrics: MqttMetrics,
     pub(crate) complaints: Complaints,
     pub(crate) packet_bytes_max: usize,
@@ -68,6 +70,13 @@ impl Context {
             }
             Err(problem) => tracing::warn!(client, %problem, "a will could not be published"),
         }
+    }
+
+    /// Returns once the state has all that is in the journal now.
+    pub(crate) async fn wait_durable(&self) {
+        let Durable { generation, .. } = self.journal().durable();
+        let last = self.journal().end().saturating_sub(1);
+        self.wait_applied(Ticket { offset: last, generation }).await;
     }
 
     /// Returns once the state has the record at `offset`, or never will.

@@ -2,12 +2,15 @@
 //! what it finds, retained messages first where a new subscription asked for them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use headwater_shared::envelope::{Envelope, Publish};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Notify;
 
 use super::metrics::MqttMetrics;
-use super::session::{InFlight, Offer, Outbound};
+use super::session::{InFlight, Offer, Outbound, Phase, Position};
+use super::share::{Membership, Shares};
 use super::state::{MqttState, Retained};
 use crate::journal::{Journal, ReadError, Reader, Record};
 
@@ -45,6 +48,17 @@ pub(crate) enum Waiting {
     Turn,
 }
 
+impl Waiting {
+    /// Both have to happen, or either is enough: whatever lets more be done comes first.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Turn, _) | (_, Self::Turn) => Self::Turn,
+            (Self::Durable, _) | (_, Self::Durable) => Self::Durable,
+            (one, _) => one,
+        }
+    }
+}
+
 /// Retained messages on their way for one subscription.
 struct Retaining {
     filter: String,
@@ -60,6 +74,11 @@ pub(crate) struct Deliver {
     reader: Option<Reader>,
     again: VecDeque<InFlight>,
     retaining: VecDeque<Retaining>,
+    /// Its parts in shared subscriptions, and what it was given there and has not sent.
+    memberships: Vec<Membership>,
+    given: VecDeque<(Arc<str>, u64, Record)>,
+    /// Another member has dealt something out to this one.
+    pub(crate) dealt: Arc<Notify>,
 }
 
 /// What the deliverer reads from and tells.
@@ -74,7 +93,74 @@ pub(crate) struct Sources<'a> {
 impl Deliver {
     /// `again` is what has to be sent once more, oldest first.
     pub(crate) fn new(again: Vec<InFlight>) -> Self {
-        Self { reader: None, again: again.into(), retaining: VecDeque::new() }
+        Self {
+            reader: None,
+            again: again.into(),
+            retaining: VecDeque::new(),
+            memberships: Vec::new(),
+            given: VecDeque::new(),
+            dealt: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Takes part in the shared subscription `filter`, which starts at `position` if it is new.
+    /// With `recorded`, returns the position that is to be recorded.
+    pub(crate) fn join(
+        &mut self,
+        shares: &Shares,
+        filter: &str,
+        recorded: bool,
+        journal: &Journal,
+        position: impl FnOnce() -> Position,
+    ) -> Option<Position> {
+        if self.memberships.iter().any(|membership| **membership.filter() == *filter) {
+            return None;
+        }
+        let membership = shares.join(filter, &self.dealt, journal, position);
+        let position = recorded.then(|| membership.record());
+        self.memberships.push(membership);
+        position
+    }
+
+    /// Takes no more part in the shared subscription `filter`.
+    pub(crate) fn part(&mut self, shares: &Shares, filter: &str) {
+        let Some(index) = self.memberships.iter().position(|m| **m.filter() == *filter) else {
+            return;
+        };
+        let given = std::mem::take(&mut self.given);
+        for (of, offset, record) in given {
+            if *of == *filter {
+                shares.give_back(filter, offset);
+            } else {
+                self.given.push_back((of, offset, record));
+            }
+        }
+        self.memberships.remove(index).leave(shares);
+    }
+
+    /// Takes no more part in any. Returns how far those have come where that is to be recorded.
+    pub(crate) fn leave(&mut self, shares: &Shares) -> Vec<(Arc<str>, Position)> {
+        for (filter, offset, _) in self.given.drain(..) {
+            shares.give_back(&filter, offset);
+        }
+        let positions = self.positions_to_record();
+        for membership in self.memberships.drain(..) {
+            membership.leave(shares);
+        }
+        positions
+    }
+
+    /// True if it takes part in a shared subscription.
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.memberships.is_empty()
+    }
+
+    /// How far the shared subscriptions have come, of those where that is to be recorded now.
+    pub(crate) fn positions_to_record(&self) -> Vec<(Arc<str>, Position)> {
+        let positions = self.memberships.iter().filter_map(|membership| {
+            Some((Arc::clone(membership.filter()), membership.position_to_record()?))
+        });
+        positions.collect()
     }
 
     /// Retained messages of `filters` are to be sent, then all from offset `since` on.
@@ -96,6 +182,9 @@ impl Deliver {
         for job in &mut self.retaining {
             job.since = job.since.min(end);
         }
+        for membership in &self.memberships {
+            membership.rewind(end);
+        }
     }
 
     /// Offers as much as there is room for. Returns how far it came and the records that are gone,
@@ -110,13 +199,60 @@ impl Deliver {
             return (waiting, None);
         }
         if outbound.subscriptions().is_empty() {
-            *self = Self::new(Vec::new());
+            self.reader = None;
+            self.retaining.clear();
             return (Waiting::Idle, None);
         }
         if let Some(waiting) = self.pump_retained(outbound, sources, out) {
             return (waiting, None);
         }
-        self.pump_live(outbound, sources, out)
+        let shared = self.pump_shared(outbound, sources, out);
+        if !outbound.has_own() {
+            self.reader = None;
+            outbound.skip_to(sources.journal.durable().end);
+            return (shared, None);
+        }
+        let (own, gone) = self.pump_live(outbound, sources, out);
+        (own.or(shared), gone)
+    }
+
+    /// Sends what the groups of the shared subscriptions give to this client.
+    fn pump_shared(
+        &mut self,
+        outbound: &mut Outbound,
+        sources: &Sources<'_>,
+        out: &mut Vec<u8>,
+    ) -> Waiting {
+        let mut more = false;
+        loop {
+            while let Some((filter, offset, record)) = self.given.front() {
+                if out.len() >= OUT_BYTES_MAX {
+                    return Waiting::Client;
+                }
+                let offer = message_of(record).map(|message| {
+                    outbound.offer_shared(sources.now_ms, *offset, filter, &message, out)
+                });
+                let offer = offer.unwrap_or(Offer::NotForUs);
+                if offer == Offer::Full {
+                    return Waiting::Client;
+                }
+                count(sources.metrics, offer);
+                self.given.pop_front();
+            }
+            if more {
+                return Waiting::Turn;
+            }
+            for membership in &self.memberships {
+                let room = outbound.room().saturating_sub(self.given.len());
+                let (given, again) = membership.fetch(room, sources.journal);
+                let filter = membership.filter();
+                self.given.extend(given.into_iter().map(|(o, r)| (Arc::clone(filter), o, r)));
+                more |= again;
+            }
+            if self.given.is_empty() && !more {
+                return Waiting::Durable;
+            }
+        }
     }
 
     fn pump_again(
@@ -130,6 +266,10 @@ impl Deliver {
                 return Some(Waiting::Client);
             }
             self.again.pop_front();
+            if entry.phase == Phase::Released {
+                outbound.release_again(entry.id, out);
+                continue;
+            }
             let record = record_at(sources.journal, entry.offset);
             let offer = record.as_ref().and_then(|record| match record.envelope() {
                 Ok(Envelope::Publish(message)) => {
@@ -246,7 +386,7 @@ fn offer(
     offer != Offer::Full
 }
 
-fn message_of(record: &Record) -> Option<Publish<'_>> {
+pub(crate) fn message_of(record: &Record) -> Option<Publish<'_>> {
     match record.envelope() {
         Ok(Envelope::Publish(message)) => Some(message),
         _ => None,
@@ -262,14 +402,14 @@ fn count(metrics: &MqttMetrics, offer: Offer) {
     };
 }
 
-fn record_at(journal: &Journal, offset: u64) -> Option<Record> {
+pub(crate) fn record_at(journal: &Journal, offset: u64) -> Option<Record> {
     let mut reader = journal.reader(offset);
     let records = read(&mut reader, journal, 1).ok()?;
     records.into_iter().next().filter(|record| record.offset == offset)
 }
 
 /// Reads; where the disk may have to be waited for, the runtime's other tasks go on meanwhile.
-fn read(
+pub(crate) fn read(
     reader: &mut Reader,
     journal: &Journal,
     bytes_max: usize,

@@ -18,6 +18,7 @@ use super::registry::Claim;
 use super::session::{
     self, ALIAS_MAX, Change, Entry, KEEP_ALIVE_S_MAX, RECEIVE_MAXIMUM, Session, Subscriber,
 };
+use super::wills;
 use super::wire::{Event, Wire};
 
 /// The whole handshake, CONNECT and credentials, has to be done in this time.
@@ -102,11 +103,7 @@ struct Entered {
     assigned: Option<String>,
 }
 
-async fn enter(
-    connect: &Connect,
-    peer: &Peer,
-    context: &Arc<Context>,
-) -> Result<Entered, Fault> {
+async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result<Entered, Fault> {
     session::examine(connect)?;
     let access = context.gate.enter(connect.login.clone(), peer).await?;
     if let Some(will) = &connect.will
@@ -119,14 +116,16 @@ async fn enter(
     let claim = context.registry.claim(&client).await;
     let stored = context.state.session(&client);
     let entry = session::admit(connect, stored, context.state.sessions(), unix_ms())?;
-    context.registry.decide_will(&client, !entry.session_present);
+    let unavailable = |_| Fault::new(reason::SERVER_UNAVAILABLE, "the session cannot be recorded");
+    let mut promised = None;
     if let Some(change) = &entry.change {
-        let unavailable =
-            |_| Fault::new(reason::SERVER_UNAVAILABLE, "the session cannot be recorded");
         let ticket = context.record(&client, change, unix_ms()).map_err(unavailable)?;
-        if !matches!(change, Change::Resume { .. }) {
-            context.journal().wait(ticket).await.map_err(unavailable)?;
-        }
+        promised = (!matches!(change, Change::Resume { .. })).then_some(ticket);
+    }
+    let present = entry.session_present;
+    let kept = wills::enter(context, &client, connect.will.as_ref(), connect.expiry_s, present)?;
+    if let Some(ticket) = kept.or(promised) {
+        context.journal().wait(ticket).await.map_err(unavailable)?;
     }
     Ok(Entered { access, claim, entry, assigned })
 }
@@ -158,16 +157,15 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         client,
         receive_maximum: connect.receive_maximum,
         packet_bytes_max: connect.packet_bytes_max,
+        alias_max: connect.alias_max,
         access: entered.access,
     };
     let end = context.journal().end();
-    let again = entered.entry.stored.position.in_flight.clone();
     let session = Session::new(subscriber, entered.entry.recorded, entered.entry.stored, end);
     let keep_alive =
         (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
     let start = Start {
         session,
-        again,
         claim: entered.claim,
         peer,
         keep_alive,

@@ -28,7 +28,10 @@ mod properties;
 mod registry;
 mod server;
 mod session;
+mod share;
 mod state;
+mod trie;
+mod wills;
 mod wire;
 
 pub use auth::{check_password_hash, hash_password};

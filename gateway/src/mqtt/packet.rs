@@ -1,6 +1,8 @@
 //! The packets of MQTT 3.1.1 and 5 as the sessions see them. The codec makes them; no type of the
 //! codec's library comes this far.
 
+use serde::{Deserialize, Serialize};
+
 /// The version that a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -34,7 +36,6 @@ pub(crate) mod reason {
     pub(crate) const TOPIC_ALIAS_INVALID: u8 = 0x94;
     pub(crate) const PACKET_TOO_LARGE: u8 = 0x95;
     pub(crate) const QUOTA: u8 = 0x97;
-    pub(crate) const SHARED_UNSUPPORTED: u8 = 0x9E;
 }
 
 /// A connection has to end: the client broke the protocol or a limit.
@@ -73,10 +74,12 @@ pub(crate) struct Connect {
     pub(crate) will: Option<Will>,
     /// How long the session outlives the connection; `u32::MAX` for ever.
     pub(crate) expiry_s: u32,
-    /// How many QoS 1 messages the client takes at a time.
+    /// How many QoS 1 and 2 messages the client takes at a time.
     pub(crate) receive_maximum: u16,
     /// The largest packet that the client takes, in bytes.
     pub(crate) packet_bytes_max: u32,
+    /// Topic aliases that the client takes.
+    pub(crate) alias_max: u16,
     /// The client wants enhanced authentication, which is refused.
     pub(crate) auth_method: bool,
 }
@@ -95,7 +98,7 @@ impl std::fmt::Debug for Login {
 }
 
 /// What is published if the client goes without saying so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Will {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
@@ -113,7 +116,7 @@ pub(crate) enum Packet<'a> {
     PubAck(u16),
     PubRec { id: u16, reason: u8 },
     PubRel(u16),
-    PubComp,
+    PubComp(u16),
     Subscribe(Subscribe),
     Unsubscribe(Unsubscribe),
     PingReq,

@@ -176,6 +176,12 @@ pub(crate) fn put_delivery(
     }
 }
 
+/// Appends a topic alias, which is between the server and this client.
+pub(crate) fn put_alias(out: &mut Vec<u8>, alias: u16) {
+    out.push(TOPIC_ALIAS);
+    out.extend_from_slice(&alias.to_be_bytes());
+}
+
 /// The parts of a will that travel, encoded as PUBLISH properties.
 #[derive(Default)]
 pub(crate) struct Travelling<'a> {

@@ -18,7 +18,7 @@ pub(crate) struct Registry {
 #[derive(Default)]
 struct Inner {
     slots: HashMap<Arc<str>, Slot>,
-    wills: HashMap<Arc<str>, (u64, oneshot::Sender<bool>)>,
+    wills: HashMap<Arc<str>, (u64, oneshot::Sender<()>)>,
     last_will: u64,
     /// The reason code with which every connection ends from now on.
     closing: Option<u8>,
@@ -108,37 +108,37 @@ impl Registry {
         }
     }
 
-    /// Notes that a will of `client` waits; it is published when the receiver says true or closes
-    /// its wait by time. `None` when `max` are waiting already.
+    /// Notes that a will of `client` waits; the wait is over when the receiver closes. `None` when
+    /// `max` are waiting already.
     pub(crate) fn will_waits(
         &self,
         client: &Arc<str>,
         max: usize,
-    ) -> Option<(u64, oneshot::Receiver<bool>)> {
+    ) -> Option<(u64, oneshot::Receiver<()>)> {
         let mut inner = self.lock();
         if inner.wills.len() >= max {
             return None;
         }
-        let (decide, decided) = oneshot::channel();
+        let (settle, settled) = oneshot::channel();
         inner.last_will += 1;
         let number = inner.last_will;
-        inner.wills.insert(Arc::clone(client), (number, decide));
-        Some((number, decided))
+        inner.wills.insert(Arc::clone(client), (number, settle));
+        Some((number, settled))
     }
 
-    /// Decides about the waiting will of `client`, if there is one: publish it now, or never.
-    pub(crate) fn decide_will(&self, client: &str, publish: bool) {
-        if let Some((_, decide)) = self.lock().wills.remove(client) {
-            let _ = decide.send(publish);
-        }
+    /// A connection of `client` sees to its will: the wait is over.
+    pub(crate) fn will_settled(&self, client: &str) {
+        self.lock().wills.remove(client);
     }
 
-    /// The wait of will `number` is over.
-    pub(crate) fn will_done(&self, client: &str, number: u64) {
+    /// The delay of will `number` has passed; true if it was still waiting.
+    pub(crate) fn will_done(&self, client: &str, number: u64) -> bool {
         let mut inner = self.lock();
-        if inner.wills.get(client).is_some_and(|(waiting, _)| *waiting == number) {
+        let waited = inner.wills.get(client).is_some_and(|(waiting, _)| *waiting == number);
+        if waited {
             inner.wills.remove(client);
         }
+        waited
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -179,14 +179,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_waiting_will_is_decided_once() {
+    async fn a_waiting_will_is_settled_once() {
         let registry = Registry::default();
         let client: Arc<str> = "c".into();
-        let (number, decided) = registry.will_waits(&client, 1).expect("room");
+        let (number, settled) = registry.will_waits(&client, 1).expect("room");
         assert!(registry.will_waits(&client, 1).is_none(), "the limit");
-        registry.decide_will("c", false);
-        assert_eq!(decided.await, Ok(false));
-        registry.will_done("c", number);
-        assert!(registry.will_waits(&client, 1).is_some());
+        registry.will_settled("c");
+        assert!(settled.await.is_err(), "the wait is over");
+        assert!(!registry.will_done("c", number), "too late");
+        let (number, _settled) = registry.will_waits(&client, 1).expect("room");
+        assert!(registry.will_done("c", number));
     }
 }

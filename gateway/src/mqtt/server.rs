@@ -20,7 +20,9 @@ use super::packet::{Fault, reason};
 use super::peer::Peer;
 use super::registry::Registry;
 use super::session::Change;
+use super::share::Shares;
 use super::state::{MqttState, Overdue, StateCounts};
+use super::wills;
 use crate::config::MqttConfig;
 use crate::stream::Intake;
 
@@ -100,6 +102,7 @@ impl MqttServer {
             applied,
             gate: Gate::new(config),
             registry: Arc::new(Registry::default()),
+            shares: Shares::default(),
             metrics,
             complaints: Complaints::new(Instant::now()),
             packet_bytes_max: usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX),
@@ -128,6 +131,7 @@ impl MqttServer {
         let places = Arc::new(Semaphore::new(context.connections_max));
         let refusals = Arc::new(Semaphore::new(REFUSED_AT_A_TIME));
         let mut connections = JoinSet::new();
+        wills::resume(&context);
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
@@ -236,5 +240,18 @@ async fn sweep_sessions(context: Arc<Context>) {
             context.wait_applied(ticket).await;
         }
         drop(claim);
+    }
+    sweep_shares(&context, now_ms);
+}
+
+/// Ends shared subscriptions that nobody holds any more.
+fn sweep_shares(context: &Context, now_ms: i64) {
+    for filter in context.state.unheld_shares() {
+        if !context.shares.forget(&filter) {
+            continue;
+        }
+        if let Err(problem) = context.record(&filter, &Change::End, now_ms) {
+            warn!(filter, %problem, "the end of a shared subscription is not recorded");
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use headwater_shared::envelope::{Envelope, Publish};
 use serde::{Deserialize, Serialize};
 
-use super::session::{Change, Stored};
+use super::session::{Change, OldStored, Position, Stored, StoredWill};
+use super::share;
 use crate::journal::Record;
 use crate::projection::Projection;
 use crate::stream::filter_matches;
@@ -21,8 +22,8 @@ const RETAINED_BYTES_MAX: usize = 64 << 20;
 /// Topics that one call looks at while it holds the state.
 const SCAN_MAX: usize = 2_000;
 
-/// The format of the snapshot.
-const SNAPSHOT_VERSION: u8 = 1;
+/// The format of the snapshot. Version 1 had no wills and no shared subscriptions.
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// The last message of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,33 @@ struct Inner {
     retained_bytes: usize,
     refused: u64,
     sessions: BTreeMap<String, Stored>,
+    /// By client, of connected ones too.
+    wills: BTreeMap<String, StoredWill>,
+    wills_bytes: usize,
+    /// How far shared subscriptions have come, by filter.
+    shares: BTreeMap<String, Position>,
+}
+
+/// Version 1 of the snapshot.
+#[derive(Debug, Serialize, Deserialize)]
+struct OldInner {
+    retained: BTreeMap<String, Retained>,
+    retained_bytes: usize,
+    refused: u64,
+    sessions: BTreeMap<String, OldStored>,
+}
+
+impl From<OldInner> for Inner {
+    fn from(old: OldInner) -> Self {
+        let sessions = old.sessions.into_iter().map(|(client, stored)| (client, stored.into()));
+        Self {
+            retained: old.retained,
+            retained_bytes: old.retained_bytes,
+            refused: old.refused,
+            sessions: sessions.collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Counts for the page and the metrics.
@@ -93,6 +121,36 @@ impl MqttState {
     /// The recorded session of a client.
     pub(crate) fn session(&self, client: &str) -> Option<Stored> {
         self.lock().sessions.get(client).cloned()
+    }
+
+    /// The will that is kept for a client.
+    pub(crate) fn will(&self, client: &str) -> Option<StoredWill> {
+        self.lock().wills.get(client).cloned()
+    }
+
+    /// All wills; after a start none of their clients is connected.
+    pub(crate) fn wills(&self) -> Vec<(String, StoredWill)> {
+        let inner = self.lock();
+        inner.wills.iter().map(|(client, will)| (client.clone(), will.clone())).collect()
+    }
+
+    /// Bytes of all wills.
+    pub(crate) fn wills_bytes(&self) -> usize {
+        self.lock().wills_bytes
+    }
+
+    /// How far the shared subscription `filter` has come, if that is recorded.
+    pub(crate) fn share(&self, filter: &str) -> Option<Position> {
+        self.lock().shares.get(filter).cloned()
+    }
+
+    /// The shared subscriptions that are recorded and that no recorded session holds.
+    pub(crate) fn unheld_shares(&self) -> Vec<String> {
+        let inner = self.lock();
+        let held = |filter: &str| {
+            inner.sessions.values().any(|s| s.subscriptions.iter().any(|s| s.filter == filter))
+        };
+        inner.shares.keys().filter(|filter| !held(filter)).cloned().collect()
     }
 
     /// How many sessions are recorded.
@@ -180,7 +238,19 @@ impl Inner {
     }
 
     fn change(&mut self, client: &str, change: Change, offset: u64) {
+        if share::is_shared(client) {
+            match change {
+                Change::Reached(position) => {
+                    self.shares.insert(client.to_owned(), position);
+                }
+                _ => {
+                    self.shares.remove(client);
+                }
+            }
+            return;
+        }
         match change {
+            Change::Will(will) => self.keep_will(client, will),
             Change::Begin { expiry_s } => {
                 self.sessions.insert(client.to_owned(), Stored::begin(expiry_s, offset));
             }
@@ -196,6 +266,18 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn keep_will(&mut self, client: &str, will: Option<StoredWill>) {
+        if let Some(old) = self.wills.remove(client) {
+            self.wills_bytes -= old.bytes();
+        }
+        if let Some(will) = will {
+            self.wills_bytes += will.bytes();
+            self.wills.insert(client.to_owned(), will);
+        }
+    }
+}
+
 struct StateProjection(Arc<MqttState>);
 
 impl Projection for StateProjection {
@@ -205,12 +287,11 @@ impl Projection for StateProjection {
 
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
         let inner = match state.split_first() {
-            Some((&SNAPSHOT_VERSION, rest)) => {
-                postcard::from_bytes(rest).map_err(|problem| problem.to_string())?
-            }
+            Some((&SNAPSHOT_VERSION, rest)) => postcard::from_bytes(rest),
+            Some((1, rest)) => postcard::from_bytes::<OldInner>(rest).map(Inner::from),
             _ => return Err("the state of the front door has another version".to_owned()),
         };
-        *self.0.lock() = inner;
+        *self.0.lock() = inner.map_err(|problem| problem.to_string())?;
         Ok(())
     }
 
@@ -246,6 +327,8 @@ mod tests {
     use headwater_shared::envelope::Session;
 
     use super::*;
+    use crate::mqtt::packet::Will;
+    use crate::mqtt::session::{InFlight, Phase};
 
     struct Bench {
         state: Arc<MqttState>,
@@ -337,6 +420,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.publish("a", b"x", None);
         bench.change(&Change::Begin { expiry_s: 60 });
+        bench.change(&Change::Will(Some(will())));
         bench.publish("t", b"x", Some(7));
         let snapshot = bench.projection.snapshot();
         let other = Arc::new(MqttState::default());
@@ -344,5 +428,41 @@ mod tests {
         projection.restore(&snapshot).expect("our own bytes");
         assert_eq!(*other.lock(), *bench.state.lock());
         assert!(projection.restore(&[9, 9]).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_of_version_1_still_restores() {
+        let mut bytes = vec![1];
+        // One retained message, 3 bytes, of topic "a" at offset 2; none refused.
+        bytes.extend_from_slice(&[1, 1, b'a', 2, 3, 7, 7, 7, 4, 0]);
+        // One session of "c": 60 s, connected, no subscription, next record 9, one message in
+        // flight (offset 8, id 5), open packet id 7.
+        bytes.extend_from_slice(&[1, 1, b'c', 60, 0, 0, 9, 1, 8, 5, 1, 7]);
+        let state = Arc::new(MqttState::default());
+        state.projection().restore(&bytes).expect("version 1");
+        let counts = state.counts();
+        assert_eq!((counts.retained, counts.retained_bytes, counts.sessions), (1, 4, 1));
+        let stored = state.session("c").expect("the session");
+        let in_flight = vec![InFlight { offset: 8, id: 5, phase: Phase::Once }];
+        assert_eq!(stored.position, Position { next: 9, in_flight });
+        assert!(stored.open.contains(&7));
+    }
+
+    fn will() -> StoredWill {
+        let (topic, payload) = ("w".to_owned(), b"gone".to_vec());
+        let will = Will { topic, payload, qos: 1, retain: false, delay_s: 0, properties: vec![] };
+        StoredWill { will, due_ms: None, expiry_s: 0 }
+    }
+
+    #[test]
+    fn a_will_is_kept_until_it_is_taken_back_and_its_bytes_are_counted() {
+        let mut bench = Bench::new();
+        bench.change(&Change::Will(Some(will())));
+        bench.change(&Change::Will(Some(will())));
+        assert_eq!((bench.state.will("c"), bench.state.wills_bytes()), (Some(will()), 5));
+        bench.change(&Change::Begin { expiry_s: 60 });
+        assert_eq!(bench.state.wills().len(), 1, "a session that begins leaves it");
+        bench.change(&Change::Will(None));
+        assert_eq!((bench.state.will("c"), bench.state.wills_bytes()), (None, 0));
     }
 }

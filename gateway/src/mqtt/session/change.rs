@@ -1,31 +1,15 @@
-//! What the journal holds of sessions, and a session as it follows from those records.
-
-use std::collections::BTreeSet;
+//! What the journal holds of sessions.
 
 use serde::{Deserialize, Serialize};
 
-/// A session that never expires.
-pub(crate) const FOREVER_S: u32 = u32::MAX;
-
-/// Acknowledged by nobody yet: the offset of the record, and the packet id it was sent with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct InFlight {
-    pub(crate) offset: u64,
-    pub(crate) id: u16,
-}
-
-/// How far a session has read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    /// The offset of the next record to look at.
-    pub(crate) next: u64,
-    /// Sent and not acknowledged, oldest first.
-    pub(crate) in_flight: Vec<InFlight>,
-}
+use super::old;
+use super::position::Position;
+use crate::mqtt::packet::Will;
 
 /// A subscription of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subscription {
+    /// As the client wrote it, `$share/...` included.
     pub(crate) filter: String,
     /// The QoS that was granted.
     pub(crate) qos: u8,
@@ -53,14 +37,51 @@ pub(crate) enum Change {
     Unsubscribe(Vec<String>),
     /// PUBREL: the packet id may be used again.
     Release(u16),
-    Position(Position),
+    /// Version 1 of [`Change::Reached`].
+    Reached1(old::Position),
+    /// Version 1 of [`Change::Detach`].
+    Detach1 {
+        at_ms: i64,
+        expiry_s: u32,
+        position: old::Position,
+    },
+    End,
+    /// PUBREC: the client has the message of the record at this offset, which is not sent again.
+    Received(u64),
+    /// How far the session has come.
+    Reached(Position),
     /// The connection has ended, the session goes on.
     Detach {
         at_ms: i64,
         expiry_s: u32,
         position: Position,
     },
-    End,
+    /// What is published if the client goes without saying so; `None`: it said so, or it is
+    /// published.
+    Will(Option<StoredWill>),
+}
+
+/// A will, as it waits for its client to go or for its delay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredWill {
+    pub(crate) will: Will,
+    /// When it is to be published, ms since 1970; `None` while its client is connected, or was when
+    /// the gateway died.
+    pub(crate) due_ms: Option<i64>,
+    /// How long the session outlives the connection, which bounds the delay.
+    pub(crate) expiry_s: u32,
+}
+
+impl StoredWill {
+    /// Seconds from the end of the connection to the publication (5, 3.1.3.2.2).
+    pub(crate) fn delay_s(&self) -> u32 {
+        self.will.delay_s.min(self.expiry_s)
+    }
+
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.will.topic.len() + self.will.payload.len() + self.will.properties.len()
+    }
 }
 
 impl Change {
@@ -70,67 +91,6 @@ impl Change {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
-    }
-}
-
-/// A session that outlives its connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stored {
-    pub(crate) expiry_s: u32,
-    /// When its last connection ended; `None` while it is connected, or was when the gateway died.
-    pub(crate) detached_ms: Option<i64>,
-    pub(crate) subscriptions: Vec<Subscription>,
-    pub(crate) position: Position,
-    /// QoS 2 packet ids whose message is stored and not released.
-    pub(crate) open: BTreeSet<u16>,
-}
-
-impl Stored {
-    /// A session that a [`Change::Begin`] at `offset` starts.
-    pub(crate) fn begin(expiry_s: u32, offset: u64) -> Self {
-        let position = Position { next: offset, in_flight: Vec::new() };
-        Self { expiry_s, position, ..Self::default() }
-    }
-
-    /// Takes a change over that is neither begin nor end; `offset` is that of its record.
-    pub(crate) fn apply(&mut self, change: Change, offset: u64) {
-        match change {
-            Change::Begin { .. } | Change::End => {}
-            Change::Resume { expiry_s } => {
-                self.expiry_s = expiry_s;
-                self.detached_ms = None;
-            }
-            Change::Subscribe(added) => {
-                if self.subscriptions.is_empty() {
-                    self.position.next = offset;
-                }
-                for subscription in added {
-                    put(&mut self.subscriptions, Subscription { since: offset, ..subscription });
-                }
-            }
-            Change::Unsubscribe(filters) => {
-                self.subscriptions.retain(|s| !filters.contains(&s.filter));
-            }
-            Change::Release(id) => {
-                self.open.remove(&id);
-            }
-            Change::Position(position) => self.position = position,
-            Change::Detach { at_ms, expiry_s, position } => {
-                self.detached_ms = Some(at_ms);
-                self.expiry_s = expiry_s;
-                self.position = position;
-            }
-        }
-    }
-
-    /// True once the time that the client asked for has passed since its connection ended.
-    pub(crate) fn expired(&self, now_ms: i64) -> bool {
-        match self.detached_ms {
-            Some(at_ms) if self.expiry_s != FOREVER_S => {
-                now_ms.saturating_sub(at_ms) >= i64::from(self.expiry_s) * 1000
-            }
-            _ => false,
-        }
     }
 }
 
@@ -150,10 +110,12 @@ pub(crate) fn put(subscriptions: &mut Vec<Subscription>, added: Subscription) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::mqtt::session::position::{InFlight, Phase};
+    use crate::mqtt::session::stored::FOREVER_S;
 
-    fn subscription(filter: &str) -> Subscription {
+    pub(crate) fn subscription(filter: &str) -> Subscription {
         Subscription {
             filter: filter.to_owned(),
             qos: 1,
@@ -166,11 +128,13 @@ mod tests {
 
     #[test]
     fn changes_read_back_as_they_were_written() {
-        let position = Position { next: 9, in_flight: vec![InFlight { offset: 3, id: 1 }] };
+        let in_flight = vec![InFlight { offset: 3, id: 4, phase: Phase::Sent }];
+        let position = Position { next: 9, in_flight };
         for change in [
             Change::Begin { expiry_s: 60 },
             Change::Subscribe(vec![subscription("a/+")]),
             Change::Detach { at_ms: -1, expiry_s: FOREVER_S, position },
+            Change::Will(None),
             Change::End,
         ] {
             assert_eq!(Change::decode(&change.encode()), Some(change));
@@ -181,32 +145,35 @@ mod tests {
     #[test]
     fn frozen_changes_keep_their_bytes() {
         assert_eq!(Change::Release(300).encode(), [4, 0xAC, 0x02]);
-        let position = Position { next: 300, in_flight: vec![InFlight { offset: 1, id: 2 }] };
-        assert_eq!(Change::Position(position).encode(), [5, 0xAC, 0x02, 1, 1, 2]);
+        let in_flight = vec![InFlight { offset: 1, id: 2, phase: Phase::Released }];
+        let position = Position { next: 300, in_flight };
+        assert_eq!(Change::Reached(position).encode(), [9, 0xAC, 0x02, 1, 1, 2, 2]);
+        assert_eq!(Change::Received(300).encode(), [8, 0xAC, 0x02]);
         assert_eq!(
             Change::Subscribe(vec![subscription("a")]).encode(),
             [2, 1, 1, b'a', 1, 0, 0, 1, 7, 0]
         );
+        let will = Will {
+            topic: "w".to_owned(),
+            payload: b"x".to_vec(),
+            qos: 1,
+            retain: true,
+            delay_s: 300,
+            properties: vec![1, 0],
+        };
+        let stored = StoredWill { will, due_ms: None, expiry_s: 5 };
+        assert_eq!(
+            Change::Will(Some(stored)).encode(),
+            [11, 1, 1, b'w', 1, b'x', 1, 1, 0xAC, 0x02, 2, 1, 0, 0, 5]
+        );
     }
 
     #[test]
-    fn a_session_expires_only_after_its_connection_ended() {
-        let mut stored = Stored::begin(10, 0);
-        assert!(!stored.expired(i64::MAX));
-        let position = Position::default();
-        stored.apply(Change::Detach { at_ms: 1_000, expiry_s: 10, position }, 5);
-        assert!(!stored.expired(10_999) && stored.expired(11_000));
-        stored.apply(Change::Resume { expiry_s: 10 }, 6);
-        assert!(!stored.expired(i64::MAX));
-    }
-
-    #[test]
-    fn the_first_subscription_sets_the_position_and_later_ones_leave_it() {
-        let mut stored = Stored::begin(10, 0);
-        stored.apply(Change::Subscribe(vec![subscription("a")]), 40);
-        stored.apply(Change::Subscribe(vec![subscription("b"), subscription("a")]), 50);
-        assert_eq!(stored.position.next, 40);
-        let since: Vec<u64> = stored.subscriptions.iter().map(|s| s.since).collect();
-        assert_eq!(since, [40, 50]);
+    fn frozen_changes_of_version_1_still_read() {
+        let old = old::Position { next: 300, in_flight: vec![old::InFlight { offset: 1, id: 2 }] };
+        let change = Change::decode(&[5, 0xAC, 0x02, 1, 1, 2]);
+        assert_eq!(change, Some(Change::Reached1(old.clone())));
+        let in_flight = vec![InFlight { offset: 1, id: 2, phase: Phase::Once }];
+        assert_eq!(Position::from(old), Position { next: 300, in_flight });
     }
 }

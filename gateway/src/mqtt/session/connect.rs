@@ -1,7 +1,9 @@
 //! CONNECT: what is refused, and what becomes of the session that an earlier connection left.
 
-use super::change::{Change, Stored};
+use super::change::Change;
+use super::stored::Stored;
 use crate::mqtt::packet::{Connect, Fault, Version, reason};
+use crate::mqtt::share;
 use crate::stream::is_topic;
 
 /// The longest client id, in bytes; the specification asks for 23.
@@ -22,6 +24,10 @@ pub(crate) fn examine(connect: &Connect) -> Result<(), Fault> {
     }
     if connect.client.is_empty() && connect.version == Version::V4 && !connect.clean {
         let why = "an empty client id cannot have a session that lasts";
+        return Err(Fault::new(reason::CLIENT_ID_INVALID, why));
+    }
+    if share::is_shared(&connect.client) {
+        let why = "a client id that looks like a shared subscription";
         return Err(Fault::new(reason::CLIENT_ID_INVALID, why));
     }
     if connect.client.len() > CLIENT_BYTES_MAX {
@@ -82,7 +88,8 @@ pub(crate) fn admit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::session::change::{FOREVER_S, Position};
+    use crate::mqtt::session::position::Position;
+    use crate::mqtt::session::stored::FOREVER_S;
 
     fn connect(clean: bool, expiry_s: u32) -> Connect {
         Connect {
@@ -95,6 +102,7 @@ mod tests {
             expiry_s,
             receive_maximum: 10,
             packet_bytes_max: u32::MAX,
+            alias_max: 0,
             auth_method: false,
         }
     }

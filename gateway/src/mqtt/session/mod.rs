@@ -5,20 +5,28 @@
 //! [`Session::subscribed`]...); the acknowledgement then waits in order of receipt until
 //! [`Session::settle`] is told that the record it promises is durable.
 
+mod aliases;
 mod change;
 mod connect;
+mod old;
 mod outbound;
+mod position;
 mod replies;
+mod stored;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub(crate) use change::{Change, InFlight, Stored, Subscription};
+pub(crate) use change::{Change, StoredWill, Subscription};
 pub(crate) use connect::{Entry, KEEP_ALIVE_S_MAX, admit, examine};
+pub(crate) use old::Stored as OldStored;
 pub(crate) use outbound::{Offer, Outbound, Subscriber};
+use position::Received;
+pub(crate) use position::{InFlight, Phase, Position};
 pub(crate) use replies::Lost;
 use replies::Replies;
+pub(crate) use stored::Stored;
 
 use crate::journal::{Durable, Ticket};
 use crate::mqtt::auth::Access;
@@ -28,6 +36,8 @@ use crate::mqtt::packet::{
     Fault, Filter, Packet, Publish, RetainHandling, Subscribe, Unsubscribe, Version, reason,
 };
 use crate::mqtt::properties;
+use crate::mqtt::share;
+use crate::mqtt::trie::LEVELS_MAX;
 use crate::stream::{is_filter, is_topic};
 
 /// QoS 1 and 2 messages that a client may have on the way to the disk; above this its socket is
@@ -40,9 +50,6 @@ pub(crate) const ALIAS_MAX: u16 = 16;
 /// Subscriptions of one session.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1000;
 
-/// The highest QoS that goes out to subscribers.
-const GRANTED_QOS_MAX: u8 = 1;
-
 /// What the shell has to do for a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action<'a> {
@@ -52,6 +59,9 @@ pub(crate) enum Action<'a> {
     Store(Message<'a>),
     /// Record that the packet id is released, then [`Session::released`].
     Release(u16),
+    /// Record that the client has the message of the record at `offset`, then
+    /// [`Session::received`].
+    Received { id: u16, offset: u64 },
     /// Record the subscriptions, then [`Session::subscribed`].
     Subscribe(Subscribing),
     /// Record that they are gone, then [`Session::unsubscribed`].
@@ -107,11 +117,11 @@ impl Session {
             client: Arc::clone(&subscriber.client),
             access: Arc::clone(&subscriber.access),
             recorded,
-            open: stored.open,
+            open: stored.open.clone(),
             replies: Replies::new(subscriber.version),
             unacknowledged: 0,
             aliases: Vec::new(),
-            outbound: Outbound::new(subscriber, stored.subscriptions, stored.position, end),
+            outbound: Outbound::new(subscriber, stored, end),
         }
     }
 
@@ -156,16 +166,17 @@ impl Session {
                 Ok(Action::Done)
             }
             Packet::PubRel(id) => Ok(self.pubrel(id)),
-            // Nothing goes out at QoS 2, so these answer nothing of ours; 5 has a code for that.
-            Packet::PubRec { id, reason } => {
-                if reason < reason::UNSPECIFIED {
-                    let code = reason::PACKET_ID_UNKNOWN;
-                    frame::put_ack(out, self.version, frame::PUBREL, id, code);
-                }
+            Packet::PubRec { id, reason } => Ok(self.pubrec(id, reason)),
+            Packet::PubComp(id) => {
+                self.outbound.completed(id);
                 Ok(Action::Done)
             }
-            Packet::PubComp => Ok(Action::Done),
-            Packet::Subscribe(subscribe) => Ok(Action::Subscribe(self.subscribe(subscribe))),
+            Packet::Subscribe(subscribe) => {
+                if subscribe.filters.iter().any(|f| f.no_local && share::is_shared(&f.filter)) {
+                    return Err(Fault::protocol("no local on a shared subscription"));
+                }
+                Ok(Action::Subscribe(self.subscribe(subscribe)))
+            }
             Packet::Unsubscribe(unsubscribe) => Ok(Action::Unsubscribe(unsubscribe)),
             Packet::PingReq => {
                 codec::put_pingresp(out);
@@ -231,6 +242,22 @@ impl Session {
             *known = Some(publish.topic.into());
             Ok(Cow::Borrowed(publish.topic))
         }
+    }
+
+    fn pubrec(&mut self, id: u16, code: u8) -> Action<'static> {
+        let answer = match self.outbound.received(id, code) {
+            None => return Action::Done,
+            Some(Received::New(offset)) if self.recorded => return Action::Received { id, offset },
+            Some(Received::New(_) | Received::Again) => reason::SUCCESS,
+            Some(Received::Unknown) => reason::PACKET_ID_UNKNOWN,
+        };
+        self.replies.ack(None, frame::PUBREL, id, answer);
+        Action::Done
+    }
+
+    /// That the client has the message has its place in the journal; PUBREL waits for the disk.
+    pub(crate) fn received(&mut self, id: u16, ticket: Ticket) {
+        self.replies.ack(Some(ticket), frame::PUBREL, id, reason::SUCCESS);
     }
 
     fn pubrel(&mut self, id: u16) -> Action<'static> {
@@ -318,14 +345,13 @@ impl Session {
 
     /// The code of SUBACK for one filter.
     fn judge(&self, filter: &Filter) -> u8 {
-        if filter.filter.starts_with("$share/") {
-            reason::SHARED_UNSUPPORTED
-        } else if !is_filter(&filter.filter) {
+        let Some(topics) = share::topics_of(&filter.filter) else { return reason::FILTER_INVALID };
+        if !is_filter(topics) || topics.split('/').count() > LEVELS_MAX {
             reason::FILTER_INVALID
-        } else if !self.access.may_subscribe(&filter.filter) {
+        } else if !self.access.may_subscribe(topics) {
             reason::NOT_AUTHORIZED
         } else {
-            filter.qos.min(GRANTED_QOS_MAX)
+            filter.qos
         }
     }
 
@@ -342,6 +368,9 @@ impl Session {
         for (subscription, handling) in subscribing.granted.into_iter().zip(subscribing.handling) {
             let filter = subscription.filter.clone();
             let new = self.outbound.subscribe(Subscription { since, ..subscription });
+            if share::is_shared(&filter) {
+                continue;
+            }
             match handling {
                 RetainHandling::Always => retained.push(filter),
                 RetainHandling::IfNew if new => retained.push(filter),

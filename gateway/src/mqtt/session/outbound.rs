@@ -1,18 +1,22 @@
 //! What goes out to a subscriber: which records are for it, in what form, and how many at a time.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use headwater_shared::envelope::Publish;
 
-use super::change::{InFlight, Position, Subscription, put};
+use super::aliases::Aliases;
+use super::change::{Subscription, put};
+use super::position::{Entry, InFlight, Phase, Position, Received, Window, id_of};
+use super::stored::Stored;
 use crate::mqtt::auth::Access;
-use crate::mqtt::frame::Outgoing;
-use crate::mqtt::packet::Version;
+use crate::mqtt::frame::{self, Outgoing};
+use crate::mqtt::packet::{Version, reason};
 use crate::mqtt::properties;
-use crate::stream::filter_matches;
+use crate::mqtt::share;
+use crate::mqtt::trie::TopicTrie;
 
-/// QoS 1 messages on their way to one subscriber; fewer where its receive maximum says so.
+/// QoS 1 and 2 messages on their way to one subscriber; fewer where its receive maximum says so.
 pub(crate) const WINDOW_MAX: u16 = 128;
 
 /// A position is worth a record of its own after this many records that were not for the session.
@@ -39,46 +43,72 @@ pub(crate) struct Subscriber {
     pub(crate) client: Arc<str>,
     pub(crate) receive_maximum: u16,
     pub(crate) packet_bytes_max: u32,
+    /// Topic aliases that the client takes.
+    pub(crate) alias_max: u16,
     pub(crate) access: Arc<Access>,
 }
+
+/// A message of a shared subscription whose exchange is over: the subscription, and the offset.
+pub(crate) type Done = (Arc<str>, u64);
 
 /// The subscriptions of a session, its window and its position.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     subscriber: Subscriber,
     subscriptions: Vec<Subscription>,
-    window: VecDeque<InFlight>,
-    window_max: usize,
-    last_id: u16,
+    /// The filters of those that are not shared, with their place in `subscriptions`.
+    filters: TopicTrie,
+    window: Window,
+    /// Offsets at or behind `next` of which the client has said that it has them.
+    received: BTreeSet<u64>,
+    aliases: Aliases,
     next: u64,
-    /// What was published before the client came back goes out at QoS 1 only.
+    /// What was published before the client came back goes out at QoS 1 and 2 only.
     attached_at: u64,
     /// Position when it was last recorded, and whether something was sent since.
     recorded: (u64, bool),
-    scratch: Vec<u8>,
+    done: Vec<Done>,
+    properties: Vec<u8>,
+    matching: Vec<u32>,
 }
 
 impl Outbound {
-    /// Starts at `position`; `end` is the end of the journal now.
-    pub(crate) fn new(
-        subscriber: Subscriber,
-        subscriptions: Vec<Subscription>,
-        position: Position,
-        end: u64,
-    ) -> Self {
+    /// Goes on from `stored`; `end` is the end of the journal now.
+    pub(crate) fn new(subscriber: Subscriber, stored: Stored, end: u64) -> Self {
+        let next = stored.position.next;
         let window_max = usize::from(subscriber.receive_maximum.min(WINDOW_MAX));
-        let last_id = position.in_flight.last().map_or(0, |entry| entry.id);
-        Self {
+        let window = Window::new(stored.position, &stored.received, window_max);
+        let aliases = Aliases::new(subscriber.alias_max);
+        let mut outbound = Self {
             subscriber,
-            subscriptions,
-            window: position.in_flight.into(),
-            window_max,
-            last_id,
-            next: position.next,
+            subscriptions: stored.subscriptions,
+            filters: TopicTrie::default(),
+            window,
+            received: stored.received.range(next..).copied().collect(),
+            aliases,
+            next,
             attached_at: end,
-            recorded: (position.next, false),
-            scratch: Vec::new(),
+            recorded: (next, false),
+            done: Vec::new(),
+            properties: Vec::new(),
+            matching: Vec::new(),
+        };
+        outbound.index();
+        outbound
+    }
+
+    fn index(&mut self) {
+        self.filters = TopicTrie::default();
+        for (number, subscription) in (0_u32..).zip(&self.subscriptions) {
+            if !share::is_shared(&subscription.filter) {
+                self.filters.insert(&subscription.filter, number);
+            }
         }
+    }
+
+    /// True if the log is read for this session alone.
+    pub(crate) fn has_own(&self) -> bool {
+        self.subscriptions.iter().any(|s| !share::is_shared(&s.filter))
     }
 
     pub(crate) fn subscriptions(&self) -> &[Subscription] {
@@ -104,14 +134,27 @@ impl Outbound {
         }
     }
 
-    /// How many QoS 1 messages may still go out.
+    /// How many QoS 1 and 2 messages may still go out.
     pub(crate) fn room(&self) -> usize {
-        self.window_max.saturating_sub(self.window.len())
+        self.window.room()
     }
 
-    /// What a later connection needs to go on from here.
+    /// What is in flight, oldest first.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &Entry> {
+        self.window.entries()
+    }
+
+    /// What is in flight and has to be sent again in a new connection, oldest first.
+    pub(crate) fn again(&self) -> Vec<InFlight> {
+        self.window.entries().map(|entry| entry.flight).collect()
+    }
+
+    /// What a later connection needs to go on from here. What a shared subscription gave at QoS 1
+    /// is for its other members then; of QoS 2 the client may have a part [MQTT-4.8.2-4].
     pub(crate) fn position(&self) -> Position {
-        Position { next: self.next, in_flight: self.window.iter().copied().collect() }
+        let stays = |entry: &&Entry| entry.share.is_none() || entry.flight.phase != Phase::Once;
+        let in_flight = self.window.entries().filter(stays).map(|entry| entry.flight).collect();
+        Position { next: self.next, in_flight }
     }
 
     /// True if the position is worth a record.
@@ -128,22 +171,67 @@ impl Outbound {
         if self.subscriptions.is_empty() {
             self.next = subscription.since;
         }
-        put(&mut self.subscriptions, subscription)
+        let new = put(&mut self.subscriptions, subscription);
+        if new && let Some(added) = self.subscriptions.last() {
+            let number = u32::try_from(self.subscriptions.len() - 1).expect("at most 1000");
+            if !share::is_shared(&added.filter) {
+                self.filters.insert(&added.filter, number);
+            }
+        }
+        new
     }
 
     /// True if there was such a subscription.
     pub(crate) fn unsubscribe(&mut self, filter: &str) -> bool {
         let before = self.subscriptions.len();
         self.subscriptions.retain(|s| s.filter != filter);
-        self.subscriptions.len() < before
+        let existed = self.subscriptions.len() < before;
+        if existed {
+            self.index();
+        }
+        existed
     }
 
-    /// PUBACK. False for an id that was not in flight, which is no reason to do anything.
-    pub(crate) fn acknowledged(&mut self, id: u16) -> bool {
-        let Some(index) = self.window.iter().position(|entry| entry.id == id) else { return false };
-        self.window.remove(index);
+    /// PUBACK. An id that was not in flight is no reason to do anything.
+    pub(crate) fn acknowledged(&mut self, id: u16) {
+        let entry = self.window.acknowledged(id);
+        self.over(entry);
+    }
+
+    /// PUBREC with its reason code. A client that refuses the message ends its exchange; of one
+    /// that takes it that is to be recorded before PUBREL goes out.
+    pub(crate) fn received(&mut self, id: u16, code: u8) -> Option<Received> {
+        if code >= reason::UNSPECIFIED {
+            let entry = self.window.refused(id);
+            self.over(entry);
+            return None;
+        }
+        Some(self.window.received(id))
+    }
+
+    /// PUBCOMP.
+    pub(crate) fn completed(&mut self, id: u16) {
+        let entry = self.window.completed(id);
+        self.over(entry);
+    }
+
+    /// Gives up an id whose record is no longer to be had.
+    pub(crate) fn forget(&mut self, id: u16) {
+        let entry = self.window.forget(id);
+        self.over(entry);
+    }
+
+    fn over(&mut self, entry: Option<Entry>) {
+        let Some(entry) = entry else { return };
         self.recorded.1 = true;
-        true
+        if let Some(share) = entry.share {
+            self.done.push((share, entry.flight.offset));
+        }
+    }
+
+    /// Messages of shared subscriptions whose exchange is over since the last call.
+    pub(crate) fn take_done(&mut self) -> Vec<Done> {
+        std::mem::take(&mut self.done)
     }
 
     /// Offers the record at `offset`; unless the window is full, the position moves behind it.
@@ -168,28 +256,41 @@ impl Outbound {
         message: &Publish<'_>,
         out: &mut Vec<u8>,
     ) -> Offer {
-        let mut granted = None;
-        let mut retain = false;
-        for subscription in self.matching(offset, message) {
-            granted = granted.max(Some(subscription.qos));
-            retain |= subscription.retain_as_published && message.retain;
+        if self.received.contains(&offset) {
+            return self.release_known(offset, out);
         }
-        let Some(granted) = granted else { return Offer::NotForUs };
-        let qos = granted.min(message.qos);
-        if (qos == 0 && offset < self.attached_at) || !self.may_receive(message) {
-            return Offer::NotForUs;
-        }
-        self.scratch.clear();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let left = self.put_properties(now_ms, message, &mut scratch, |outbound| {
-            outbound.matching(offset, message).filter_map(|s| s.identifier)
+        let mut matching = std::mem::take(&mut self.matching);
+        matching.clear();
+        self.filters.matches(message.topic, |number| matching.push(number));
+        let ours = message.client == &*self.subscriber.client;
+        let subscription = |number: &u32| &self.subscriptions[*number as usize];
+        matching.retain(|number| {
+            let subscription = subscription(number);
+            subscription.since <= offset && !(subscription.no_local && ours)
         });
-        let offer = match left {
-            Some(()) => self.send(offset, qos, retain, message, &scratch, out),
-            None => Offer::Expired,
+        let granted = matching.iter().map(|number| subscription(number).qos).max();
+        let retain = message.retain
+            && matching.iter().any(|number| subscription(number).retain_as_published);
+        let identifiers = matching.iter().filter_map(|number| subscription(number).identifier);
+        let offer = match granted.map(|granted| granted.min(message.qos)) {
+            None => Offer::NotForUs,
+            Some(0) if offset < self.attached_at => Offer::NotForUs,
+            Some(qos) => {
+                let identifiers: Vec<u32> = identifiers.collect();
+                let how = How { offset, qos, retain, identifiers: &identifiers, share: None };
+                self.send(now_ms, &how, message, out)
+            }
         };
-        self.scratch = scratch;
+        self.matching = matching;
         offer
+    }
+
+    /// The client had this message before the gateway died, so its exchange goes on from there.
+    fn release_known(&mut self, offset: u64, out: &mut Vec<u8>) -> Offer {
+        let Some(id) = self.window.admit(offset, Phase::Released, None) else { return Offer::Full };
+        self.received.remove(&offset);
+        frame::put_ack(out, self.subscriber.version, frame::PUBREL, id, reason::SUCCESS);
+        Offer::NotForUs
     }
 
     /// Offers a retained message for the subscription of `filter`.
@@ -205,20 +306,43 @@ impl Outbound {
             return Offer::NotForUs;
         };
         let qos = subscription.qos.min(message.qos);
-        let identifier = subscription.identifier;
-        if !self.may_receive(message) {
-            return Offer::NotForUs;
-        }
-        let mut properties = Vec::new();
-        let left =
-            self.put_properties(now_ms, message, &mut properties, |_| identifier.into_iter());
-        match left {
-            Some(()) => self.send(offset, qos, true, message, &properties, out),
-            None => Offer::Expired,
-        }
+        let identifiers = subscription.identifier;
+        let how =
+            How { offset, qos, retain: true, identifiers: identifiers.as_slice(), share: None };
+        self.send(now_ms, &how, message, out)
     }
 
-    /// Sends again what was in flight when the last connection ended.
+    /// Offers a message that the group of the shared subscription `filter` gives to this client.
+    pub(crate) fn offer_shared(
+        &mut self,
+        now_ms: i64,
+        offset: u64,
+        filter: &Arc<str>,
+        message: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Offer {
+        let Some(subscription) = self.subscriptions.iter().find(|s| *s.filter == **filter) else {
+            self.done.push((Arc::clone(filter), offset));
+            return Offer::NotForUs;
+        };
+        let identifiers = subscription.identifier;
+        let how = How {
+            offset,
+            qos: subscription.qos.min(message.qos),
+            retain: subscription.retain_as_published && message.retain,
+            identifiers: identifiers.as_slice(),
+            share: Some(filter),
+        };
+        let offer = self.send(now_ms, &how, message, out);
+        // Nothing waits for an answer of the client.
+        if offer != Offer::Full && (offer != Offer::Sent || how.qos == 0) {
+            self.done.push((Arc::clone(filter), offset));
+        }
+        offer
+    }
+
+    /// Sends again what was in flight when the last connection ended. `message` is not needed for
+    /// what the client has received.
     pub(crate) fn send_again(
         &mut self,
         now_ms: i64,
@@ -226,17 +350,19 @@ impl Outbound {
         message: &Publish<'_>,
         out: &mut Vec<u8>,
     ) -> Offer {
-        let mut properties = Vec::new();
-        let left = self.put_properties(now_ms, message, &mut properties, |outbound| {
-            outbound.matching(u64::MAX, message).filter_map(|s| s.identifier)
+        let mut identifiers = Vec::new();
+        self.filters.matches(message.topic, |number| {
+            identifiers.extend(self.subscriptions[number as usize].identifier);
         });
+        let mut properties = Vec::new();
+        let left = self.put_properties(now_ms, message, &mut properties, &identifiers);
         if left.is_none() || !self.may_receive(message) {
             self.forget(entry.id);
             return Offer::Expired;
         }
         let outgoing = Outgoing {
             dup: true,
-            qos: 1,
+            qos: if entry.phase == Phase::Once { 1 } else { 2 },
             retain: false,
             topic: message.topic,
             id: entry.id,
@@ -251,20 +377,9 @@ impl Outbound {
         Offer::Sent
     }
 
-    /// Gives up an id whose record is no longer to be had.
-    pub(crate) fn forget(&mut self, id: u16) {
-        self.window.retain(|entry| entry.id != id);
-    }
-
-    fn matching<'a>(
-        &'a self,
-        offset: u64,
-        message: &'a Publish<'a>,
-    ) -> impl Iterator<Item = &'a Subscription> {
-        let ours = message.client == &*self.subscriber.client;
-        self.subscriptions.iter().filter(move |s| {
-            s.since <= offset && !(s.no_local && ours) && filter_matches(&s.filter, message.topic)
-        })
+    /// Sends PUBREL again for a message that the client has received.
+    pub(crate) fn release_again(&self, id: u16, out: &mut Vec<u8>) {
+        frame::put_ack(out, self.subscriber.version, frame::PUBREL, id, reason::SUCCESS);
     }
 
     fn may_receive(&self, message: &Publish<'_>) -> bool {
@@ -276,12 +391,12 @@ impl Outbound {
     }
 
     /// Writes the properties for this subscriber; none if the message has expired.
-    fn put_properties<'a, I: Iterator<Item = u32>>(
-        &'a self,
+    fn put_properties(
+        &self,
         now_ms: i64,
         message: &Publish<'_>,
         properties: &mut Vec<u8>,
-        identifiers: impl FnOnce(&'a Self) -> I,
+        identifiers: &[u32],
     ) -> Option<()> {
         let mut left_s = None;
         if !message.properties.is_empty()
@@ -292,54 +407,65 @@ impl Outbound {
             left_s = Some(expiry_s.checked_sub(age_s).filter(|left_s| *left_s > 0)?);
         }
         if self.subscriber.version == Version::V5 {
-            properties::put_delivery(properties, message.properties, left_s, identifiers(self));
+            let identifiers = identifiers.iter().copied();
+            properties::put_delivery(properties, message.properties, left_s, identifiers);
         }
         Some(())
     }
 
     fn send(
         &mut self,
-        offset: u64,
-        qos: u8,
-        retain: bool,
+        now_ms: i64,
+        how: &How<'_>,
         message: &Publish<'_>,
-        properties: &[u8],
         out: &mut Vec<u8>,
     ) -> Offer {
-        // In flight there is nothing but QoS 0 and 1: more than 1 is never granted.
-        debug_assert!(qos <= 1, "a subscription was granted more than QoS 1");
-        let mut outgoing = Outgoing {
-            dup: false,
-            qos,
-            retain,
-            topic: message.topic,
-            id: 0,
-            properties,
-            payload: message.payload,
+        if !self.may_receive(message) {
+            return Offer::NotForUs;
+        }
+        let mut properties = std::mem::take(&mut self.properties);
+        properties.clear();
+        let offer = match self.put_properties(now_ms, message, &mut properties, how.identifiers) {
+            Some(()) => self.put_message(how, message, &mut properties, out),
+            None => Offer::Expired,
         };
-        if outgoing.size(self.subscriber.version) > self.packet_bytes_max() {
-            return Offer::TooLarge;
-        }
-        if qos > 0 {
-            if self.room() == 0 {
-                return Offer::Full;
-            }
-            outgoing.id = self.fresh_id();
-            self.window.push_back(InFlight { offset, id: outgoing.id });
-        }
-        self.recorded.1 = true;
-        outgoing.put(out, self.subscriber.version);
-        Offer::Sent
+        self.properties = properties;
+        offer
     }
 
-    /// The window is far smaller than the 65,535 ids, so there is always a free one.
-    fn fresh_id(&mut self) -> u16 {
-        loop {
-            self.last_id = self.last_id.wrapping_add(1);
-            let id = self.last_id;
-            if id != 0 && self.window.iter().all(|entry| entry.id != id) {
-                return id;
-            }
+    fn put_message(
+        &mut self,
+        how: &How<'_>,
+        message: &Publish<'_>,
+        properties: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Offer {
+        let version = self.subscriber.version;
+        let spelling = self.aliases.spell(message.topic);
+        let topic = spelling.put(message.topic, properties);
+        let id = if how.qos == 0 { 0 } else { id_of(how.offset) };
+        let (qos, retain, payload) = (how.qos, how.retain, message.payload);
+        let outgoing = Outgoing { dup: false, qos, retain, topic, id, properties, payload };
+        if outgoing.size(version) > self.packet_bytes_max() {
+            return Offer::TooLarge;
         }
+        let phase = if qos == 1 { Phase::Once } else { Phase::Sent };
+        if qos > 0 && self.window.admit(how.offset, phase, how.share).is_none() {
+            return Offer::Full;
+        }
+        self.recorded.1 = true;
+        outgoing.put(out, version);
+        self.aliases.sent(message.topic, spelling);
+        Offer::Sent
     }
+}
+
+/// How a message goes out.
+struct How<'a> {
+    offset: u64,
+    qos: u8,
+    retain: bool,
+    /// Of the subscriptions that it is for.
+    identifiers: &'a [u32],
+    share: Option<&'a Arc<str>>,
 }

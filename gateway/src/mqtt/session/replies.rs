@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::journal::{Durable, Ticket};
-use crate::mqtt::frame::{PUBREC, put_ack};
+use crate::mqtt::frame::{PUBREC, PUBREL, put_ack};
 use crate::mqtt::packet::{Version, reason};
 
 /// The commit of a record that a client waits for has failed.
@@ -70,7 +70,8 @@ impl Replies {
             match &reply.answer {
                 Answer::Ack { kind, id, code } => {
                     put_ack(out, self.version, *kind, *id, *code);
-                    let goes_on = *kind == PUBREC && *code < reason::UNSPECIFIED;
+                    // PUBREL belongs to a message of ours.
+                    let goes_on = *kind == PUBREL || *kind == PUBREC && *code < reason::UNSPECIFIED;
                     settled.finished += usize::from(!goes_on);
                 }
                 Answer::Bytes(bytes) => out.extend_from_slice(bytes),

@@ -34,6 +34,7 @@ fn serve(session: &mut Session, packet: Packet<'_>, out: &mut Vec<u8>) -> Result
         Action::Done | Action::Leave { .. } => {}
         Action::Store(message) => session.stored(message.id, message.qos, ticket),
         Action::Release(id) => session.released(id, ticket),
+        Action::Received { id, .. } => session.received(id, ticket),
         Action::Subscribe(subscribing) => {
             session.subscribed(subscribing, 0, None, out);
         }

@@ -3,6 +3,7 @@
 mod foreign;
 mod outgoing;
 mod qos2;
+mod qos2_out;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ fn subscriber(version: Version) -> Subscriber {
         client: "c".into(),
         receive_maximum: 3,
         packet_bytes_max: 1000,
+        alias_max: 0,
         access: Arc::new(Access::All),
     }
 }
