@@ -18,6 +18,7 @@ use super::peer::Peer;
 use super::registry::Claim;
 use super::session::{Action, Change, Message, Phase, Position, Session, Subscribing};
 use super::share;
+use super::sys::{self, Feed};
 use super::wills;
 use super::wire::{Event, Wire};
 use crate::journal::{AppendError, Durable, Ticket};
@@ -158,6 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ = self.durable.changed(), if settles => {}
                 _ = self.applied.changed(), if waiting == Waiting::State => {}
                 () = self.deliver.dealt.notified() => {}
+                () = changed(&mut self.deliver.feed) => {}
                 () = timer.as_mut() => self.tick(willing)?,
                 () = tokio::task::yield_now(), if waiting == Waiting::Turn => {}
             }
@@ -219,6 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let bytes = std::mem::take(&mut self.wire.inbuf);
         let mut used = 0;
         let mut received = 0;
+        let mut packets = 0;
         self.held = false;
         let result = loop {
             if !self.willing() {
@@ -238,6 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 received += 1;
             }
             used += frame.whole.len();
+            packets += 1;
             let packet = match codec::read_packet(&frame, self.session.version()) {
                 Ok(packet) => packet,
                 Err(fault) => break Err(End::Fault(fault)),
@@ -246,6 +250,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break Err(end);
             }
         };
+        if packets > 0 {
+            self.context.metrics.packets.inc_by(packets);
+        }
         if received > 0 {
             self.context.metrics.received.inc_by(received);
         }
@@ -295,7 +302,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         let retained = self.session.subscribed(subscribing, since, ticket, &mut self.wire.out);
+        let (figures, retained) = retained.into_iter().partition(|filter| sys::is_sys(filter));
         self.deliver.retain(retained, since);
+        if self.session.outbound.wants_figures() {
+            self.deliver.feed(&self.context.sys, figures);
+        }
         Ok(())
     }
 
@@ -309,8 +320,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         deliver.join(&context.shares, filter, session.is_recorded(), context.journal(), start)
     }
 
-    /// Takes part again in the shared subscriptions that the session holds.
+    /// Takes part again in the shared subscriptions that the session holds, and follows `$SYS`.
     fn join_again(&mut self) {
+        if self.session.outbound.wants_figures() {
+            self.deliver.feed(&self.context.sys, Vec::new());
+        }
         let held = self.session.outbound.subscriptions().iter();
         let held = held.filter(|s| share::is_shared(&s.filter));
         let held: Vec<(String, u64)> = held.map(|s| (s.filter.clone(), s.since)).collect();
@@ -495,6 +509,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         drop(claim);
+    }
+}
+
+/// Returns when the `$SYS` figures have changed; never, where they are not wanted.
+async fn changed(feed: &mut Option<Feed>) {
+    match feed {
+        Some(feed) => feed.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,6 +13,7 @@ use super::registry::Registry;
 use super::session::Change;
 use super::share::Shares;
 use super::state::MqttState;
+use super::sys::Sys;
 use crate::journal::{AppendError, Durable, Journal, NewRecord, SYSTEM_PARTITION, Ticket};
 use crate::stream::{Incoming, Intake};
 
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) gate: Gate,
     pub(crate) registry: Arc<Registry>,
     pub(crate) shares: Shares,
+    pub(crate) sys: Sys,
     pub(crate) metrics: MqttMetrics,
     pub(crate) complaints: Complaints,
     pub(crate) packet_bytes_max: usize,

@@ -12,6 +12,7 @@ use super::metrics::MqttMetrics;
 use super::session::{InFlight, Offer, Outbound, Phase, Position};
 use super::share::{Membership, Shares};
 use super::state::{MqttState, Retained};
+use super::sys::{Feed, Sys};
 use crate::journal::{Journal, ReadError, Reader, Record};
 
 /// Nothing is offered while so many bytes wait for the socket.
@@ -79,6 +80,8 @@ pub(crate) struct Deliver {
     given: VecDeque<(Arc<str>, u64, Record)>,
     /// Another member has dealt something out to this one.
     pub(crate) dealt: Arc<Notify>,
+    /// The `$SYS` topics, once they were subscribed to.
+    pub(crate) feed: Option<Feed>,
 }
 
 /// What the deliverer reads from and tells.
@@ -100,7 +103,15 @@ impl Deliver {
             memberships: Vec::new(),
             given: VecDeque::new(),
             dealt: Arc::new(Notify::new()),
+            feed: None,
         }
+    }
+
+    /// The figures that match the session's `$SYS` filters are to be sent when they change, and
+    /// those of `retained` at once.
+    pub(crate) fn feed(&mut self, sys: &Sys, retained: Vec<String>) {
+        let feed = self.feed.get_or_insert_with(|| Feed::new(sys));
+        retained.into_iter().for_each(|filter| feed.retained(filter));
     }
 
     /// Takes part in the shared subscription `filter`, which starts at `position` if it is new.
@@ -200,8 +211,14 @@ impl Deliver {
         }
         if outbound.subscriptions().is_empty() {
             self.reader = None;
+            self.feed = None;
             self.retaining.clear();
             return (Waiting::Idle, None);
+        }
+        if let Some(feed) = &mut self.feed
+            && out.len() < OUT_BYTES_MAX
+        {
+            feed.take(|topic, text, fresh| outbound.offer_figure(topic, text, fresh, out));
         }
         if let Some(waiting) = self.pump_retained(outbound, sources, out) {
             return (waiting, None);

@@ -1,6 +1,7 @@
 //! What the front door counts.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +22,8 @@ pub struct MqttMetrics {
     pub connections: Gauge,
     /// Connections that were accepted with CONNACK.
     pub connects: Counter,
+    /// Packets received behind CONNECT.
+    pub packets: Counter,
     /// PUBLISH packets received.
     pub received: Counter,
     /// Acknowledgements and other answers that waited for the disk, sent.
@@ -43,6 +46,7 @@ pub struct MqttMetrics {
     pub bytes_in: Counter,
     /// Bytes written to clients.
     pub bytes_out: Counter,
+    highest: Arc<AtomicU64>,
     faults: Family<ReasonLabel, Counter<u64, AtomicU64>>,
     refused: Family<ReasonLabel, Counter<u64, AtomicU64>>,
 }
@@ -55,6 +59,7 @@ impl MqttMetrics {
         let mut add =
             |name, help, counter: &Counter| registry.register(name, help, counter.clone());
         add("mqtt_connects", "Connections accepted", &self.connects);
+        add("mqtt_packets", "Packets received behind CONNECT", &self.packets);
         add("mqtt_received", "PUBLISH packets received", &self.received);
         add("mqtt_acknowledged", "Answers sent once their record was on disk", &self.acknowledged);
         add("mqtt_delivered", "PUBLISH packets sent to subscribers", &self.delivered);
@@ -70,6 +75,17 @@ impl MqttMetrics {
         registry.register("mqtt_faults", "Connections ended for what the client did", faults);
         let refused = self.refused.clone();
         registry.register("mqtt_refused", "Connections refused with CONNACK", refused);
+    }
+
+    /// A connection has entered its session.
+    pub(crate) fn connected(&self) {
+        let now = self.connections.inc() + 1;
+        self.highest.fetch_max(u64::try_from(now).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The most connections there were at a time.
+    pub(crate) fn connections_highest(&self) -> u64 {
+        self.highest.load(Ordering::Relaxed)
     }
 
     pub(crate) fn fault(&self, reason: u8) {

@@ -30,6 +30,7 @@ mod server;
 mod session;
 mod share;
 mod state;
+mod sys;
 mod trie;
 mod wills;
 mod wire;

@@ -22,6 +22,7 @@ use super::registry::Registry;
 use super::session::Change;
 use super::share::Shares;
 use super::state::{MqttState, Overdue, StateCounts};
+use super::sys::{self, Sys};
 use super::wills;
 use crate::config::MqttConfig;
 use crate::stream::Intake;
@@ -103,6 +104,7 @@ impl MqttServer {
             gate: Gate::new(config),
             registry: Arc::new(Registry::default()),
             shares: Shares::default(),
+            sys: Sys::new(Instant::now()),
             metrics,
             complaints: Complaints::new(Instant::now()),
             packet_bytes_max: usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX),
@@ -132,6 +134,7 @@ impl MqttServer {
         let refusals = Arc::new(Semaphore::new(REFUSED_AT_A_TIME));
         let mut connections = JoinSet::new();
         wills::resume(&context);
+        let figures = tokio::spawn(figures(Arc::clone(&context)));
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
@@ -161,6 +164,7 @@ impl MqttServer {
             }
         }
         drop(listener);
+        figures.abort();
         info!(connections = connections.len(), "the front door closes");
         context.registry.end_all(reason::SHUTTING_DOWN);
         let all = async { while connections.join_next().await.is_some() {} };
@@ -212,10 +216,21 @@ async fn serve(
     };
     drop(shutdown);
     if let Some(connection) = connection {
-        context.metrics.connections.inc();
+        context.metrics.connected();
         connection.run().await;
         context.metrics.connections.dec();
     }
+}
+
+/// Keeps the `$SYS` topics up to date.
+async fn figures(context: Arc<Context>) {
+    let count = || {
+        let journal = context.journal();
+        let stored = journal.durable().end.saturating_sub(journal.stats().start);
+        let stored = (stored, journal.stats().bytes);
+        sys::counts(&context.metrics, context.state.counts(), stored)
+    };
+    context.sys.run(count).await;
 }
 
 /// Ends sessions whose time is over, and notes of those that a dead gateway left connected that

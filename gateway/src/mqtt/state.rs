@@ -90,6 +90,8 @@ pub struct StateCounts {
     pub retained_refused: u64,
     /// Sessions that outlive their connections.
     pub sessions: usize,
+    /// Those of them that are connected.
+    pub sessions_connected: usize,
     /// Their subscriptions.
     pub subscriptions: usize,
 }
@@ -114,6 +116,7 @@ impl MqttState {
             retained_bytes: inner.retained_bytes,
             retained_refused: inner.refused,
             sessions: inner.sessions.len(),
+            sessions_connected: inner.sessions.values().filter(|s| s.is_attached()).count(),
             subscriptions: inner.sessions.values().map(|s| s.subscriptions.len()).sum(),
         }
     }

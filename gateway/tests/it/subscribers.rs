@@ -171,6 +171,32 @@ async fn a_topic_goes_out_once_to_a_client_that_takes_aliases() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_of_the_door_are_topics_that_nobody_else_publishes_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut dashboard, _) = Raw::v4(door.address, "d", true).await;
+    subscribe(&mut dashboard, "$SYS/broker/clients/+", 1).await;
+    let mut topics = Vec::new();
+    while topics.len() < 6 {
+        let message = dashboard.packet().await.expect("a figure");
+        assert_eq!(message[0], 0x31, "retained, QoS 0");
+        let length = usize::from(message[3]);
+        topics.push(String::from_utf8_lossy(&message[4..4 + length]).into_owned());
+    }
+    assert_eq!(topics[0], "$SYS/broker/clients/active");
+    assert_eq!(topics[1], "$SYS/broker/clients/connected");
+    let (mut all, _) = Raw::v4(door.address, "all", true).await;
+    subscribe(&mut all, "#", 0).await;
+    assert!(is_silent(&mut all).await, "a wildcard does not reach them");
+    let (mut liar, _) = Raw::connect(door.address, &connect_with(5, "l", 2, 0, &[], &[])).await;
+    let mut publish = vec![0x32, 11, 0, 5];
+    publish.extend_from_slice(b"$SYS/\x00\x07\x00x");
+    liar.send(&publish).await;
+    assert_eq!(liar.packet().await, Some(vec![0x40, 3, 0, 7, 0x87]));
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_will_of_a_client_that_was_connected_when_the_gateway_died_is_published() {
     let dir = tempfile::tempdir().expect("a directory");
     let door = Door::open(dir.path(), "");

@@ -37,6 +37,7 @@ use crate::mqtt::packet::{
 };
 use crate::mqtt::properties;
 use crate::mqtt::share;
+use crate::mqtt::sys;
 use crate::mqtt::trie::LEVELS_MAX;
 use crate::stream::{is_filter, is_topic};
 
@@ -207,7 +208,7 @@ impl Session {
                 return Err(Fault::new(reason::RECEIVE_MAXIMUM, why));
             }
         }
-        if !self.access.may_publish(&topic) {
+        if sys::is_sys(&topic) || !self.access.may_publish(&topic) {
             self.not_stored(publish.id, publish.qos, reason::NOT_AUTHORIZED)?;
             return Ok(Action::Done);
         }

@@ -14,6 +14,7 @@ use crate::mqtt::frame::{self, Outgoing};
 use crate::mqtt::packet::{Version, reason};
 use crate::mqtt::properties;
 use crate::mqtt::share;
+use crate::mqtt::sys;
 use crate::mqtt::trie::TopicTrie;
 
 /// QoS 1 and 2 messages on their way to one subscriber; fewer where its receive maximum says so.
@@ -108,7 +109,7 @@ impl Outbound {
 
     /// True if the log is read for this session alone.
     pub(crate) fn has_own(&self) -> bool {
-        self.subscriptions.iter().any(|s| !share::is_shared(&s.filter))
+        self.subscriptions.iter().any(|s| !share::is_shared(&s.filter) && !sys::is_sys(&s.filter))
     }
 
     pub(crate) fn subscriptions(&self) -> &[Subscription] {
@@ -137,6 +138,11 @@ impl Outbound {
     /// How many QoS 1 and 2 messages may still go out.
     pub(crate) fn room(&self) -> usize {
         self.window.room()
+    }
+
+    /// True if `$SYS` topics are wanted.
+    pub(crate) fn wants_figures(&self) -> bool {
+        self.subscriptions.iter().any(|s| sys::is_sys(&s.filter))
     }
 
     /// What is in flight, oldest first.
@@ -310,6 +316,32 @@ impl Outbound {
         let how =
             How { offset, qos, retain: true, identifiers: identifiers.as_slice(), share: None };
         self.send(now_ms, &how, message, out)
+    }
+
+    /// Sends a `$SYS` figure: for the subscription of `fresh`, or for all that match.
+    pub(crate) fn offer_figure(
+        &mut self,
+        topic: &str,
+        text: &str,
+        fresh: Option<&str>,
+        out: &mut Vec<u8>,
+    ) {
+        let message = Publish {
+            topic,
+            client: "",
+            arrival_ms: 0,
+            qos: 0,
+            retain: true,
+            packet_id: None,
+            properties: &[],
+            rejected: None,
+            payload: text.as_bytes(),
+        };
+        let offset = u64::MAX;
+        match fresh {
+            Some(filter) => self.offer_retained(0, offset, filter, &message, out),
+            None => self.try_offer(0, offset, &message, out),
+        };
     }
 
     /// Offers a message that the group of the shared subscription `filter` gives to this client.

@@ -80,6 +80,11 @@ impl Stored {
         self.position = position;
     }
 
+    /// True while its client is connected, or was when the gateway died.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.detached_ms.is_none()
+    }
+
     /// True once the time that the client asked for has passed since its connection ended.
     pub(crate) fn expired(&self, now_ms: i64) -> bool {
         match self.detached_ms {
