@@ -184,7 +184,7 @@ impl Walk {
         header.offset >= self.expected
             && header.end() <= covers_to
             && (header.kind != BatchKind::End || header.offset == covers_to)
-            && header.kind != BatchKind::Trim
+            && (header.count > 0 || matches!(header.kind, BatchKind::Lost | BatchKind::End))
     }
 
     /// Goes behind a whole batch of a compacted segment.

@@ -156,7 +156,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     pub async fn trim(&mut self, before: u64) -> Result<(), RingError<F::Error>> {
         self.settle().await.map_err(RingError::Flash)?;
         self.trimmed = later(self.trimmed, before.min(self.end));
-        if self.trimmed - self.marked < TRIM_MARK_EVERY {
+        if self.trimmed.wrapping_sub(self.marked) < TRIM_MARK_EVERY {
             return Ok(());
         }
         self.remember().await.map_err(RingError::Flash)
@@ -267,7 +267,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                 }
             }
             if found.len > 0 {
-                (self.pages.at, self.read_on) = (behind, found.offset + 1);
+                (self.pages.at, self.read_on) = (behind, found.offset.wrapping_add(1));
                 return Ok(());
             }
             if self.limit == u32::MAX {
@@ -314,7 +314,8 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             self.turn(time_ms, true).await?;
         }
         let offset = self.end;
-        self.end = offset + 1;
+        // Only forged pages lead to where offsets end.
+        self.end = offset.wrapping_add(1);
         Ok(offset)
     }
 
@@ -392,7 +393,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                 return Ok(());
             }
             let start = self.start();
-            self.dropped += later(base, start) - start;
+            self.dropped = self.dropped.wrapping_add(later(base, start) - start);
             (self.tail, self.tail_base) = (tail, base);
         }
         self.open_page(page, time_ms).await?;
