@@ -225,10 +225,10 @@ impl Life {
     }
 
     fn retain(&mut self, input: &mut Input) {
-        match self.journal.enforce_retention(self.now_ms()) {
-            Err(error @ JournalError::Poisoned { .. }) => self.fail(&error, input),
-            // What the disk says is told, and the next call goes on.
-            Ok(_) | Err(_) => {}
+        let dropped = self.journal.enforce_retention(self.now_ms());
+        // What else the disk says is told, and the next call goes on.
+        if let Err(error @ JournalError::Poisoned { .. }) = dropped {
+            self.fail(&error, input);
         }
     }
 
