@@ -14,7 +14,9 @@ use crate::summary::Builder;
 use crate::walk::{Met, Walk};
 
 /// The unit in which a disk is written.
-const BLOCK: u64 = 4096;
+pub(crate) const BLOCK: u64 = 4096;
+/// A longer commit does not make way for a block: zeros of up to its length would be left.
+const SMALL: u64 = 256;
 
 /// Consecutive records of one partition that wait for the commit.
 #[derive(Debug)]
@@ -202,7 +204,7 @@ impl<S: Storage> Journal<S> {
     fn fill_out(&mut self, batches: &[Pending], bodies: &[u8]) -> usize {
         let segment_size = self.options.segment_size;
         let active = self.active.as_mut().expect("a commit writes to an active segment");
-        let (chunk, pos) = (active.chunk, active.pos);
+        let (chunk, mut pos) = (active.chunk, active.pos);
         let mut taken = 0;
         for batch in batches {
             let at = pos + self.out.len() as u64;
@@ -224,6 +226,10 @@ impl<S: Storage> Journal<S> {
             let len = header.encode(&chunk, &mut bytes);
             self.out.extend_from_slice(&bytes[..len]);
             self.out.extend_from_slice(body);
+            if batches.len() == 1 {
+                pos = place(active, self.out.len() as u64);
+                active.pos = pos;
+            }
             if let Some(summary) = &mut active.summary {
                 let next = pos + self.out.len() as u64;
                 let at = next - (len + body.len()) as u64;
@@ -329,6 +335,15 @@ fn takes(chunk: &ChunkHeader, batch: &Pending) -> bool {
 
 fn fits(segment_size: u32, pos: u64, batch: &Pending) -> bool {
     pos + (MAX_BATCH_HEADER + batch.body_len) as u64 <= u64::from(segment_size)
+}
+
+/// Where a commit of one batch begins that takes so many bytes: behind the last, or, if it is small
+/// and would lie in two blocks, at the next. The zeros in between are there already, and stay. A
+/// commit of several batches does not make way: if its first was torn, zeros say so.
+fn place<F>(active: &Active<F>, len: u64) -> u64 {
+    let (pos, block) = (active.pos, active.pos.next_multiple_of(BLOCK));
+    let makes_way = len <= SMALL && pos < block && block < pos + len && block + len <= active.len;
+    if makes_way { block } else { pos }
 }
 
 /// Bytes of the blocks that a write touches.

@@ -8,7 +8,7 @@
 //!   reads as zeros), and cut from there; else reported and left.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use crate::batch::MAX_BODY;
 use crate::chunk::{ChunkError, ChunkHeader, ChunkKind};
@@ -16,7 +16,7 @@ use crate::commit::zero;
 use crate::compact::settle;
 use crate::error::{Damage, JournalError, Why};
 use crate::journal::Active;
-use crate::repair::replace_with_lost;
+use crate::repair::{renew_head, replace_with_lost};
 use crate::segment::{self, HEAD_LEN, Head};
 use crate::storage::{SegmentEntry, SegmentFile, Storage};
 use crate::summary::Builder;
@@ -94,77 +94,131 @@ pub(crate) fn recover<S: Storage>(storage: &S) -> Result<Recovered<S::File>, Jou
             set_aside: Vec::new(),
         },
     };
-    if let Some(newest) = recovered.segments.back().copied() {
-        let base = newest.base;
-        recovered.report.end = base;
-        let file = storage.open(base, true).map_err(failed("open", Some(base)))?;
-        match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
-            Ok(Head { extent: Some(extent), .. }) => {
-                // Written whole and synced before it got its name; nothing is written behind it.
-                recovered.report.end = extent.end;
-            }
-            Ok(head @ Head { chunk, .. }) => {
-                let (pos, summary) = scan_newest(&file, Walk::new(&head), &mut recovered.report)
-                    .map_err(failed("recover", Some(base)))?;
-                let len = file.len().map_err(failed("read", Some(base)))?;
-                // What was written is what was there: the segment is as old as it was.
-                file.set_modified_ms(newest.modified_ms).map_err(failed("recover", Some(base)))?;
-                storage.sync_dir().map_err(failed("sync", None))?;
-                recovered.active = Some(Active { file, chunk, pos, len, summary });
-            }
-            Err(ChunkError::Version(found)) => {
-                return Err(JournalError::Version { segment: base, found });
-            }
-            Err(ChunkError::Invalid) => {
-                let newest = recovered.segments.back_mut().expect("it was just looked at");
-                let stays = retire(storage, &file, newest, &mut recovered.report)
-                    .map_err(failed("set aside", Some(base)))?;
-                if !stays {
-                    recovered.segments.pop_back();
-                }
-            }
-        }
-    }
+    recover_newest(storage, &mut recovered)?;
     let report = &mut recovered.report;
     report.segments = recovered.segments.len();
     report.start = recovered.segments.front().map_or(report.end, |first| first.base);
     Ok(recovered)
 }
 
-/// Takes the newest segment out of the log, since its header cannot be read. Gives whether another
-/// is in its place.
+fn recover_newest<S: Storage>(
+    storage: &S,
+    recovered: &mut Recovered<S::File>,
+) -> Result<(), JournalError> {
+    let failed = |action, base| move |source| JournalError::io(action, base, source);
+    let Some(newest) = recovered.segments.back_mut() else { return Ok(()) };
+    let (base, report) = (newest.base, &mut recovered.report);
+    report.end = base;
+    let mut file = storage.open(base, true).map_err(failed("open", Some(base)))?;
+    let head = match segment::read_head(&file, base).map_err(failed("read", Some(base)))? {
+        Ok(head) => head,
+        Err(ChunkError::Version(found)) => {
+            return Err(JournalError::Version { segment: base, found });
+        }
+        Err(ChunkError::Invalid) => {
+            let retired = retire(storage, &file, newest, report);
+            match retired.map_err(failed("set aside", Some(base)))? {
+                Retired::Lost => return Ok(()),
+                Retired::Gone => {
+                    recovered.segments.pop_back();
+                    return Ok(());
+                }
+                Retired::Begun(head) => {
+                    file = storage.open(base, true).map_err(failed("open", Some(base)))?;
+                    head
+                }
+            }
+        }
+    };
+    if let Some(extent) = head.extent {
+        // Written whole and synced before it got its name; nothing is written behind it. The name
+        // may be one that the disk has not, after a failed sync.
+        report.end = extent.end;
+        return storage.sync_dir().map_err(failed("sync", None));
+    }
+    let (pos, summary) =
+        scan_newest(&file, &head, report).map_err(failed("recover", Some(base)))?;
+    let len = file.len().map_err(failed("read", Some(base)))?;
+    newest.bytes = len;
+    // What was written is what was there: the segment is as old as it was.
+    file.set_modified_ms(newest.modified_ms).map_err(failed("recover", Some(base)))?;
+    storage.sync_dir().map_err(failed("sync", None))?;
+    recovered.active = Some(Active { file, chunk: head.chunk, pos, len, summary });
+    Ok(())
+}
+
+/// What has the place of a newest segment whose header cannot be read.
+enum Retired {
+    /// A lost range.
+    Lost,
+    /// An empty segment, to go on in.
+    Begun(Head),
+    /// Nothing: the log ends before it.
+    Gone,
+}
+
+/// Takes the newest segment out of the log, since its header cannot be read.
 ///
 /// If it holds the first batch of a commit, its header was synced once and damaged since: a lost
 /// range keeps its offsets from being given away again. Else its creation was cut, and nothing in
-/// it acknowledged.
+/// it acknowledged; it is begun anew.
 fn retire<S: Storage>(
     storage: &S,
     file: &S::File,
     newest: &mut SegmentEntry,
     report: &mut Recovery,
-) -> io::Result<bool> {
+) -> io::Result<Retired> {
     let segment = newest.base;
-    if last_byte(file, 0)? == 0 {
-        storage.remove(segment)?;
-        storage.sync_dir()?;
-        return Ok(false);
-    }
+    let is_empty = last_byte(file, 0)? == 0;
     let end = match segment::plain_end(file, segment)? {
+        _ if is_empty => None,
         Some(end) => Some(end),
         None => end_of_synced(file, segment)?,
     };
-    let name = if let Some(end) = end {
+    if let Some(end) = end {
         let (first, why) = (segment, Why::SegmentHeader);
         report.end = end;
         report.damage.push(Damage { segment, byte: 0, first, end, why });
-        replace_with_lost(storage, newest, end)?
-    } else {
-        let name = storage.set_aside(segment)?;
-        storage.sync_dir()?;
-        name
-    };
-    report.set_aside.push(SetAside { segment, name });
-    Ok(end.is_some())
+        let name = replace_with_lost(storage, newest, end)?;
+        report.set_aside.push(SetAside { segment, name });
+        return Ok(Retired::Lost);
+    }
+    let head = Head::from(segment::header(segment, newest.modified_ms));
+    match begin_anew(storage, file, &head, is_empty) {
+        Ok(name) => {
+            report.set_aside.extend(name.map(|name| SetAside { segment, name }));
+            Ok(Retired::Begun(head))
+        }
+        Err(error) if error.kind() == ErrorKind::StorageFull => {
+            if is_empty {
+                storage.remove(segment)?;
+            } else {
+                let name = storage.set_aside(segment)?;
+                report.set_aside.push(SetAside { segment, name });
+            }
+            storage.sync_dir()?;
+            Ok(Retired::Gone)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Begins a segment anew whose creation was cut. Without it the log would end where the one before
+/// it does, whose last commit may have been damaged: its offsets would be given away again. Gives
+/// the name under which it is kept, if anything was in it.
+fn begin_anew<S: Storage>(
+    storage: &S,
+    file: &S::File,
+    head: &Head,
+    is_empty: bool,
+) -> io::Result<Option<String>> {
+    if !is_empty {
+        return renew_head(storage, head).map(Some);
+    }
+    let mut bytes = Vec::new();
+    segment::put_head(&head.chunk, &mut bytes);
+    file.write_at(0, &bytes)?;
+    Ok(None)
 }
 
 /// The offset after the last record of a segment without a header, if a commit begins in it.
@@ -189,9 +243,10 @@ fn end_of_synced<F: SegmentFile>(file: &F, base: u64) -> io::Result<Option<u64>>
 /// summary where all before is whole.
 fn scan_newest<F: SegmentFile>(
     file: &F,
-    mut walk: Walk,
+    head: &Head,
     report: &mut Recovery,
 ) -> io::Result<(u64, Option<Builder>)> {
+    let mut walk = Walk::new(head);
     let base = walk.chunk().base_offset;
     let mut summary = Some(Builder::new(walk.chunk()));
     let mut last_commit = walk.pos();
@@ -229,6 +284,12 @@ fn scan_newest<F: SegmentFile>(
     if junk > end {
         report.torn = Some(TornTail { segment: base, byte: end, bytes: junk - end });
         zero(file, end, junk)?;
+    }
+    if head.bad_copy.is_some() && end == HEAD_LEN as u64 {
+        // Its creation was cut. Left so, it would pass for damage once something is behind it.
+        let mut bytes = Vec::new();
+        segment::put_head(&head.chunk, &mut bytes);
+        file.write_at(0, &bytes)?;
     }
     let from = last_commit.min(end);
     rewrite(file, if from == HEAD_LEN as u64 { 0 } else { from }, file.len()?)?;

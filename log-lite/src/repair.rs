@@ -47,7 +47,7 @@ impl RepairReport {
     /// Offsets that are lost.
     pub fn lost(&self) -> u64 {
         let damage = self.repaired.iter().flat_map(|repaired| &repaired.damage);
-        damage.map(|damage| damage.end - damage.first).sum()
+        damage.map(|damage| damage.end - damage.first).fold(0, u64::saturating_add)
     }
 }
 
@@ -102,9 +102,6 @@ fn repair_segment<S: Storage>(
     let base = entry.base;
     let file = storage.open(base, false)?;
     let head = segment::read_head(&file, base)?.ok();
-    if let Some(head) = head.filter(|_| end == base) {
-        return Ok((renew_head(storage, &head)?, 0));
-    }
     let mut rewrite = Rewrite::new(storage.create_aside(base)?, successor(base, head.as_ref()));
     let records = match &head {
         Some(head) => copy_whole::<S>(&file, head, end, &mut rewrite)?,
@@ -118,9 +115,8 @@ fn repair_segment<S: Storage>(
     Ok((put_in_place(storage, base, &written)?, records))
 }
 
-/// Writes the newest segment's head anew, where nothing is behind it yet: a segment that covers no
-/// offset would be in the way of the next record.
-fn renew_head<S: Storage>(storage: &S, head: &Head) -> io::Result<String> {
+/// Puts a segment without a record in the place of one; returns the name under which that is kept.
+pub(crate) fn renew_head<S: Storage>(storage: &S, head: &Head) -> io::Result<String> {
     let base = head.chunk.base_offset;
     let mut bytes = Vec::new();
     segment::put_head(&head.chunk, &mut bytes);

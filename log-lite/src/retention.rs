@@ -91,10 +91,7 @@ impl<S: Storage> Journal<S> {
         let Some(max) = self.options.max_size else { return u64::MAX };
         let kept = self.segments.iter().enumerate().filter(|(at, _)| !self.can_go(*at));
         let kept: u64 = kept.map(|(_, segment)| segment.bytes).sum();
-        let zeros = self.active.as_ref().map_or(0, |active| {
-            // A cut may have left less than a head.
-            active.len.saturating_sub(active.pos)
-        });
+        let zeros = self.active.as_ref().map_or(0, |active| active.len - active.pos);
         (max + zeros).saturating_sub(kept)
     }
 

@@ -57,7 +57,9 @@ pub struct Report {
 impl Report {
     /// Whole records in the log.
     pub fn records(&self) -> u64 {
-        self.segments.iter().flat_map(|segment| segment.partitions.values()).sum()
+        let counts = self.segments.iter().flat_map(|segment| segment.partitions.values());
+        // A forged summary says anything.
+        counts.copied().fold(0, u64::saturating_add)
     }
 }
 

@@ -11,6 +11,7 @@ use std::io;
 
 use crate::batch::{BatchHeader, BatchKind, HeaderError, MAX_BATCH_HEADER, is_marker_in};
 use crate::chunk::ChunkHeader;
+use crate::commit::BLOCK;
 use crate::crc::crc32c;
 use crate::error::{Damage, Lost, Why};
 use crate::record::{self, Records};
@@ -184,7 +185,7 @@ impl Walk {
         header.offset >= self.expected
             && header.end() <= covers_to
             && (header.kind != BatchKind::End || header.offset == covers_to)
-            && header.kind != BatchKind::Trim
+            && (header.count > 0 || matches!(header.kind, BatchKind::Lost | BatchKind::End))
     }
 
     /// Goes behind a whole batch of a compacted segment.
@@ -255,7 +256,13 @@ impl Walk {
                     continue;
                 }
                 Step::Good(_) | Step::BadHeader => Some(Why::Header),
-                Step::End if why.is_none() && !search => return Ok(Met::End { at, why }),
+                Step::End if why.is_none() && !search => {
+                    match self.behind_fill(file, pos, wanted)? {
+                        Some(block) => pos = block,
+                        None => return Ok(Met::End { at, why }),
+                    }
+                    continue;
+                }
                 Step::End => None,
             };
             let found = self.search(file, pos)?;
@@ -265,6 +272,27 @@ impl Walk {
                 None => return Ok(Met::End { at, why }),
             }
         }
+    }
+
+    /// The next block, if the commit that comes next made way for it.
+    fn behind_fill<F: SegmentFile>(
+        &mut self,
+        file: &F,
+        pos: u64,
+        wanted: &dyn Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Option<u64>> {
+        let block = pos.next_multiple_of(BLOCK);
+        if block == pos {
+            return Ok(None);
+        }
+        let expected = self.expected;
+        Ok(match self.step(file, block, wanted)? {
+            Step::Good(Located { header, .. }) | Step::BadBody(Located { header, .. }) => {
+                (header.starts_commit && header.count > 0 && header.offset == expected)
+                    .then_some(block)
+            }
+            _ => None,
+        })
     }
 
     fn hole(&mut self, byte: u64, why: Why, next: &Located) -> Damage {

@@ -35,6 +35,17 @@ pub(super) fn each_row<'b>(
     Ok(())
 }
 
+/// Whether a payload is a block of at least one row that can be read to its end.
+///
+/// # Errors
+/// Why it is not.
+pub fn check(payload: &[u8]) -> Result<(), String> {
+    let mut decoder = BlockDecoder::new(payload).map_err(|problem| problem.to_string())?;
+    let mut rows = 0;
+    each_row(&mut decoder, |_, _| rows += 1).map_err(|problem| problem.to_string())?;
+    if rows == 0 { Err("the block has no rows".to_owned()) } else { Ok(()) }
+}
+
 /// The rows of a block whose first row is at `time_ms`; `names` gives the names of the channels of
 /// a boot epoch.
 pub(super) fn samples(

@@ -15,7 +15,7 @@ use headwater_shared::topic::{self, Subject};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-pub use block::Sample;
+pub use block::{Sample, check as check_block};
 
 use crate::journal::{Durable, Record};
 use crate::projection::Projection;

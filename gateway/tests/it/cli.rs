@@ -186,6 +186,20 @@ fn the_demo_counts_the_same_everywhere() {
     }
 }
 
+/// Waits until the only route has nothing left to do.
+fn wait_until_forwarded(gateway: &Gateway) {
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let (_, body) = get(gateway.http, "/api/v1/routes");
+        let routes: Json = serde_json::from_str(&body).expect("JSON");
+        if routes[0]["position"].as_u64() > Some(0) && routes[0]["lag"] == 0 {
+            return;
+        }
+        assert!(std::time::Instant::now() < patience, "{body}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn readings_keep_the_names_of_their_channels_after_a_restart_and_for_tools() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -209,6 +223,7 @@ fn readings_keep_the_names_of_their_channels_after_a_restart_and_for_tools() {
     );
     std::fs::write(&path, text).expect("a temporary file");
     let mut gateway = Gateway::start(&path);
+    wait_until_forwarded(&gateway);
     gateway.signal("-TERM");
     assert_eq!(gateway.wait(), Some(0));
     let mut files = Vec::new();

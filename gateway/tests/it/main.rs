@@ -4,6 +4,7 @@ mod acknowledged;
 mod cli;
 mod door;
 mod full;
+mod log_deep;
 mod log_tools;
 mod logs;
 mod mqtt;

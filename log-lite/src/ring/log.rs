@@ -154,7 +154,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
     pub async fn trim(&mut self, before: u64) -> Result<(), RingError<F::Error>> {
         self.settle().await.map_err(RingError::Flash)?;
         self.trimmed = later(self.trimmed, before.min(self.end));
-        if self.trimmed - self.marked < TRIM_MARK_EVERY {
+        if self.trimmed.wrapping_sub(self.marked) < TRIM_MARK_EVERY {
             return Ok(());
         }
         self.remember().await.map_err(RingError::Flash)
@@ -267,7 +267,9 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
             }
             if found.len > 0 {
                 self.pages.at = behind;
-                let read_on = found.offset.wrapping_sub(self.pages.chunk.base_offset) + 1;
+                // Only forged pages lead to where offsets end.
+                let base = self.pages.chunk.base_offset;
+                let read_on = found.offset.wrapping_sub(base).wrapping_add(1);
                 self.pages.read_on = read_on as u32;
                 return Ok(());
             }
@@ -309,7 +311,8 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                 return Err(error);
             }
         }
-        self.end = offset + 1;
+        // Only forged pages lead to where offsets end.
+        self.end = offset.wrapping_add(1);
         Ok(offset)
     }
 
@@ -400,7 +403,7 @@ impl<F: NorFlash, const WINDOW: usize> Ring<F, WINDOW> {
                 return Ok(());
             }
             let start = self.start();
-            self.dropped += later(base, start) - start;
+            self.dropped = self.dropped.wrapping_add(later(base, start) - start);
             (self.tail, self.tail_base) = (tail, base);
         }
         self.open_page(page, time_ms).await?;

@@ -188,6 +188,29 @@ fn a_newest_segment_without_its_head_is_kept_aside_and_its_offsets_are_not_used_
 }
 
 #[test]
+fn a_cut_creation_behind_a_damaged_tail_keeps_the_tails_offsets_from_being_given_away() {
+    let mut image = sample();
+    let tail = image.values_mut().next_back().unwrap();
+    let last = tail.iter().rposition(|byte| *byte != 0).unwrap();
+    tail[last] ^= 1;
+    for left in [vec![], vec![0; 128], vec![7; 40]] {
+        let kept = usize::from(left.contains(&7));
+        let mut image = image.clone();
+        image.insert(RECORDS, left);
+        let storage = SimStorage::from_image(&image);
+        for opening in 0..2 {
+            let (journal, recovery) = Journal::open(storage.clone(), options()).unwrap();
+            assert_eq!((journal.end(), recovery.torn), (RECORDS, None));
+            assert_eq!(recovery.set_aside.len(), if opening == 0 { kept } else { 0 });
+        }
+        assert_eq!(storage.others().len(), kept);
+        let (there, damaged) = read(&storage, RECORDS);
+        let first = there.iter().position(|there| !there).unwrap() as u64;
+        assert_eq!(damaged, [(first, RECORDS)]);
+    }
+}
+
+#[test]
 fn an_owner_that_knows_of_later_positions_gets_no_offset_below_them() {
     let storage = SimStorage::from_image(&sample());
     let mut journal = Journal::open(storage.clone(), options()).unwrap().0;

@@ -11,6 +11,7 @@ use crate::sim::SimStorage;
 const SEGMENT: &str = include_str!("frozen/segment-v1.hex");
 const COMPACTED: &str = include_str!("frozen/compacted-v2.hex");
 const SPARSE: &str = include_str!("frozen/sparse-v2.hex");
+const FILLED: &str = include_str!("frozen/filled-v1.hex");
 const PAGE_BYTES: &str = include_str!("frozen/page-v1.hex");
 const NOON: i64 = 1_763_700_000_000;
 
@@ -62,6 +63,47 @@ fn a_segment_is_still_written_as_version_1_was() {
     }
     let written = std::fs::read(dir.path().join("00000000000000000000.log")).unwrap();
     assert_eq!(hex(&written), SEGMENT);
+}
+
+/// A segment whose second commit begins at a block; of the first, only the start is in the file.
+fn filled() -> Vec<u8> {
+    let (start, behind) = FILLED.split_once("...\n").unwrap();
+    [bytes(start), vec![7; 3985], bytes(behind)].concat()
+}
+
+#[test]
+fn a_segment_with_zeros_before_a_block_is_read_and_the_log_goes_on_in_it() {
+    let storage = SimStorage::from_image(&[(0, filled())].into());
+    let mut reader = Reader::open(storage.clone()).unwrap();
+    assert_eq!(reader.next(3).unwrap().unwrap().records().next().unwrap().value, [7; 3985]);
+    for row in [ROWS[1], ROWS[3]] {
+        let batch = reader.next(3).unwrap().unwrap();
+        let r = batch.records().next().unwrap();
+        assert_eq!((r.partition, r.time_ms, r.key, r.value), row);
+    }
+    let report = verify_storage(&storage, &mut |_, _| {}).unwrap();
+    assert_eq!((report.records(), report.damage, report.torn_tail), (3, vec![], None));
+    let (mut journal, recovery) = Journal::open(storage, JournalOptions::default()).unwrap();
+    assert_eq!((recovery.end, recovery.damage, recovery.torn), (3, vec![], None));
+    assert_eq!(journal.append(0, NOON, b"", b"next").unwrap(), 3);
+    journal.commit().unwrap();
+    assert_eq!(journal.segments().len(), 1);
+}
+
+#[test]
+fn a_small_commit_still_begins_at_a_block_rather_than_lie_in_two() {
+    let storage = SimStorage::default();
+    let options = JournalOptions { zero_fill_step: 8192, ..JournalOptions::default() };
+    let mut journal = Journal::open(storage.clone(), options).unwrap().0;
+    for (partition, time_ms, key, value) in [(0, NOON, &b""[..], &[7; 3985][..]), ROWS[1], ROWS[3]]
+    {
+        journal.append(partition, time_ms, key, value).unwrap();
+        journal.commit().unwrap();
+    }
+    let written = &storage.image()[&0];
+    let used = filled().len();
+    assert_eq!(hex(&written[..used]), hex(&filled()));
+    assert!(written[used..].iter().all(|byte| *byte == 0));
 }
 
 #[test]

@@ -34,6 +34,11 @@ fn a_journal_keeps_its_promises_through_any_life() {
 }
 
 #[test]
+fn a_log_of_keys_keeps_its_promises_through_compaction_damage_and_repair() {
+    replay(CORPORA, "keyed_ops", targets::keyed_ops);
+}
+
+#[test]
 fn flash_of_any_bytes_is_mounted_and_written_to() {
     replay(CORPORA, "ring_image", targets::ring_image);
 }

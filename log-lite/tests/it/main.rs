@@ -7,6 +7,7 @@ mod compact_live;
 mod crash;
 mod damage;
 mod faults;
+mod fill;
 mod frozen;
 mod fuzz;
 mod journal;

@@ -307,6 +307,17 @@ impl SimStorage {
         })
     }
 
+    /// Changes the bits of `mask` in a byte of a segment on the disk itself.
+    pub(crate) fn flip(&self, base: u64, at: usize, mask: u8) {
+        self.with(|disk| {
+            let number = disk.names[&Name::Segment(base)];
+            let data = disk.files.get_mut(&number).unwrap();
+            assert!(data.writes.is_empty(), "what is not synced would be written over it");
+            data.current[at] ^= mask;
+            data.durable[at] ^= mask;
+        });
+    }
+
     pub(crate) fn set_summary(&self, base: u64, bytes: Option<&[u8]>) {
         let state = bytes.map(<[u8]>::to_vec);
         self.with(|disk| disk.summaries.insert(base, vec![state]));

@@ -1,6 +1,7 @@
 //! `headwater log`: the log itself, of a data directory, also beside its running gateway.
 
 mod budget;
+mod deep;
 mod export;
 mod export_dir;
 mod human;
@@ -35,7 +36,7 @@ pub(super) enum LogCommand {
     /// and bytes, and get new offsets; an import that is repeated stores them again
     Import(import::Args),
     /// Read everything and check every CRC; exit 1 on damage
-    Verify(place::Place),
+    Verify(verify::Args),
     /// Say what damage costs; with --yes write damaged segments anew, the damaged ones kept aside
     Repair(repair::Args),
 }
@@ -46,7 +47,7 @@ pub(super) fn log(command: &LogCommand) -> Result<(), Failure> {
         LogCommand::Show(args) => show::show(args),
         LogCommand::Export(args) => export::export(args),
         LogCommand::Import(args) => import::import(args),
-        LogCommand::Verify(place) => verify::verify(place),
+        LogCommand::Verify(args) => verify::verify(args),
         LogCommand::Repair(args) => repair::repair(args),
     }
 }

@@ -35,13 +35,18 @@ impl Bar {
             draw(&line(done, total, self.started.elapsed()));
         }
     }
+
+    /// Makes room for a line; the bar comes again with the next call of [`Bar::set`] that is due.
+    pub(super) fn clear(&self) {
+        if self.drawn.is_some() {
+            draw("");
+        }
+    }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if self.drawn.is_some() {
-            draw("");
-        }
+        self.clear();
     }
 }
 

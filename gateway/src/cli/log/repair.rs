@@ -55,7 +55,8 @@ fn print_losses(log: &Log, report: &Report) -> Result<(), Failure> {
     if report.damage.is_empty() {
         return Ok(());
     }
-    let offsets: u64 = report.damage.iter().map(|damage| damage.end - damage.first).sum();
+    let offsets = report.damage.iter().map(|damage| damage.end - damage.first);
+    let offsets = offsets.fold(0, u64::saturating_add);
     let (lost, known) = losses(log, report)?;
     for (number, records) in &lost {
         print_line(&format!(

@@ -4,15 +4,25 @@ use std::path::Path;
 
 use log_lite::{Damage, ReadError, Reader, Report};
 
-use super::human;
 use super::place::Place;
 use super::progress::Bar;
 use super::walk;
+use super::{deep, human};
 use crate::cli::print_line;
 use crate::exit::{Code, Failure};
 
-pub(super) fn verify(place: &Place) -> Result<(), Failure> {
-    let report = look(&place.segments()?)?;
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Decode each record too, as its stream's format says; exit 1 if one does not
+    #[arg(long)]
+    deep: bool,
+}
+
+pub(super) fn verify(args: &Args) -> Result<(), Failure> {
+    let log = if args.deep { Some(args.place.open()?) } else { None };
+    let report = look(&args.place.segments()?)?;
     print_findings(&report);
     let bytes: u64 = report.segments.iter().map(|segment| segment.used).sum();
     print_line(&format!(
@@ -22,8 +32,17 @@ pub(super) fn verify(place: &Place) -> Result<(), Failure> {
         human::bytes(bytes),
         human::count(report.damage.len() as u64, "damaged range")
     ));
-    if report.damage.is_empty() {
+    let bad = log.map_or(Ok(0), |log| deep::decode_all(&log))?;
+    if report.damage.is_empty() && bad == 0 {
         return Ok(());
+    }
+    if report.damage.is_empty() {
+        return Err(Failure::new(
+            Code::No,
+            "the records above are whole and not what their streams hold: queries and routes pass \
+             them over. See them with `headwater log show --format raw`, and check that the format \
+             of their stream is the one that it had when they were stored",
+        ));
     }
     Err(Failure::new(
         Code::No,

@@ -51,14 +51,14 @@ struct Life {
 
 fn options(input: &mut Input) -> JournalOptions {
     let flags = input.byte();
-    let segment_size = 512 + input.below(4096) as u32;
+    let segment_size = 512 + input.below(16 << 10) as u32;
     let max_size = 2 * u64::from(segment_size) + input.below(1 << 20);
     JournalOptions {
         segment_size,
         max_size: (flags & 1 != 0).then_some(max_size),
         max_age_ms: (flags & 2 != 0).then_some(100_000),
         when_full: if flags & 4 == 0 { WhenFull::DropOldest } else { WhenFull::Block },
-        zero_fill_step: input.below(2048) as u32,
+        zero_fill_step: input.below(8192) as u32,
     }
 }
 
