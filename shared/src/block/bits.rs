@@ -43,9 +43,9 @@ impl BitWriter {
         let pending = self.pending | value.wrapping_shl(64 - pending_bits);
         let whole = (pending_bits / 8) as usize;
         let word = pending.to_be_bytes();
-        if let Some(place) = buffer.get_mut(self.at..self.at + 8) {
+        if let Some(place) = buffer.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
             // What is written beyond the whole bytes is written again later.
-            place.copy_from_slice(&word);
+            *place = word;
         } else if self.room_bits(buffer) >= bits as usize {
             buffer[self.at..self.at + whole].copy_from_slice(&word[..whole]);
         } else {
@@ -87,34 +87,36 @@ pub(super) struct BitReader<'b> {
     bytes: &'b [u8],
     /// The next bit to take from `bytes`.
     at: usize,
+    /// Where the last eight of `bytes` start; 0 if they are fewer.
+    last_word_at: usize,
 }
 
 impl<'b> BitReader<'b> {
     pub(super) const fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, last_word_at: bytes.len().saturating_sub(8) }
     }
 
     const fn left(&self) -> usize {
         self.bytes.len() * 8 - self.at
     }
 
-    /// The next bits, left aligned, at least [`WORD_BITS`] of them where so many are left; zeros
-    /// below them, unless they are the next.
+    /// The next bits, left aligned, at least [`WORD_BITS`] of them where so many are left, and zeros
+    /// after the last. Anything where none is left.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn peek(&self) -> u64 {
-        let from = self.at / 8;
-        let word = match self.bytes.get(from..from + 8).map(TryInto::try_into) {
-            Some(Ok(word)) => u64::from_be_bytes(word),
-            _ => self.last_word(from),
+        let from = (self.at / 8).min(self.last_word_at);
+        let word = match self.bytes.get(from..).and_then(<[u8]>::first_chunk) {
+            Some(word) => u64::from_be_bytes(*word),
+            None => self.only_word(),
         };
-        word << (self.at % 8)
+        word.wrapping_shl((self.at - from * 8) as u32)
     }
 
-    /// The bytes from `from`, which are fewer than 8, and zeros.
+    /// All bytes, which are fewer than 8, and zeros.
     #[cold]
-    fn last_word(&self, from: usize) -> u64 {
+    fn only_word(&self) -> u64 {
         let mut word = [0; 8];
-        for (place, byte) in word.iter_mut().zip(&self.bytes[from..]) {
+        for (place, byte) in word.iter_mut().zip(self.bytes) {
             *place = *byte;
         }
         u64::from_be_bytes(word)
@@ -159,7 +161,8 @@ impl<'b> BitReader<'b> {
 
     /// True if only the padding of the last byte is left.
     pub(super) fn is_at_end(&self) -> bool {
-        self.left() < 8 && self.peek() == 0
+        let left = self.left();
+        left == 0 || left < 8 && self.peek() == 0
     }
 }
 

@@ -97,18 +97,26 @@ impl Series {
         Some(Code { k, flag_bits })
     }
 
+    /// The most that a difference counts in the mean once one but zero was seen.
+    const fn limit_16(&self) -> u64 {
+        4 * self.mean_16 + 64
+    }
+
+    /// Takes note of `u`, which counts in the mean for at most `limit_16`.
+    ///
     /// Selects rather than branches: zeros among others are hard to foresee.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn learn(&mut self, u: u64) {
+    fn learn(&mut self, u: u64, limit_16: u64) {
         let is_nonzero = u != 0;
-        self.seen = (self.seen + 1).min(WINDOW);
+        if self.seen < WINDOW {
+            self.seen += 1;
+        }
         let share = if is_nonzero { 0 } else { SHARE_ONE };
         self.zero_share += (share - self.zero_share) >> self.seen.ilog2();
-        let limit_16 = if self.seen_nonzero == 0 { u64::MAX } else { 4 * self.mean_16 + 64 };
-        let input_16 = (u.min(MEAN_INPUT_MAX) << 4).min(limit_16);
         self.seen_nonzero = (self.seen_nonzero + u8::from(is_nonzero)).min(WINDOW);
+        let input_16 = (u.min(MEAN_INPUT_MAX) << 4).min(limit_16);
         let distance_16 = input_16 as i64 - self.mean_16 as i64;
-        let step_16 = distance_16 >> self.seen_nonzero.max(1).ilog2();
+        let step_16 = distance_16 >> (self.seen_nonzero | 1).ilog2();
         self.mean_16 = self.mean_16.wrapping_add_signed(if is_nonzero { step_16 } else { 0 });
     }
 
@@ -125,11 +133,14 @@ impl Series {
         is_marked: bool,
     ) -> Result<(), BlockError> {
         let u = zigzag(d);
-        match self.code() {
-            Some(code) => code.write(writer, buffer, u, is_marked)?,
-            None => write_first(writer, buffer, u, is_marked)?,
-        }
-        self.learn(u);
+        let limit_16 = if let Some(code) = self.code() {
+            code.write(writer, buffer, u, is_marked)?;
+            self.limit_16()
+        } else {
+            write_first(writer, buffer, u, is_marked)?;
+            u64::MAX
+        };
+        self.learn(u, limit_16);
         Ok(())
     }
 
@@ -153,12 +164,12 @@ impl Series {
         reader: &mut BitReader<'_>,
         form: Form,
     ) -> Result<Option<i64>, BlockError> {
-        let u = match self.code() {
-            Some(code) => code.read(reader, form)?,
-            None => read_first(reader, form)?,
+        let (u, limit_16) = match self.code() {
+            Some(code) => (code.read(reader, form)?, self.limit_16()),
+            None => (read_first(reader, form)?, u64::MAX),
         };
         let Some(u) = u else { return Ok(None) };
-        self.learn(u);
+        self.learn(u, limit_16);
         Ok(Some(unzigzag(u)))
     }
 
