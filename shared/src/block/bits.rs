@@ -10,7 +10,7 @@ pub(super) const WORD_BITS: u32 = 56;
 pub(super) struct BitWriter {
     /// The next byte of the buffer.
     at: usize,
-    /// Bits that do not fill a byte yet, right aligned; fewer than 8 of them.
+    /// Bits that do not fill a byte yet, left aligned, zeros below them; fewer than 8 of them.
     pending: u64,
     pending_bits: u32,
 }
@@ -38,22 +38,22 @@ impl BitWriter {
         value: u64,
         bits: u32,
     ) -> Result<(), BlockError> {
-        let pending = (self.pending << bits) | value;
+        // Seven bits wait at most, so this is below 64; no bits are the value 0, however shifted.
         let pending_bits = self.pending_bits + bits;
+        let pending = self.pending | value.wrapping_shl(64 - pending_bits);
         let whole = (pending_bits / 8) as usize;
-        // Seven bits wait at most, so all shifts are below 64.
-        let aligned = (pending << (63 - pending_bits) << 1).to_be_bytes();
-        if let Some(word) = buffer.get_mut(self.at..self.at + 8) {
+        let word = pending.to_be_bytes();
+        if let Some(place) = buffer.get_mut(self.at..).and_then(<[u8]>::first_chunk_mut) {
             // What is written beyond the whole bytes is written again later.
-            word.copy_from_slice(&aligned);
+            *place = word;
         } else if self.room_bits(buffer) >= bits as usize {
-            buffer[self.at..self.at + whole].copy_from_slice(&aligned[..whole]);
+            buffer[self.at..self.at + whole].copy_from_slice(&word[..whole]);
         } else {
             return Err(BlockError::Full);
         }
         self.at += whole;
-        self.pending_bits = pending_bits % 8;
-        self.pending = pending & ((1 << self.pending_bits) - 1);
+        self.pending = pending << (pending_bits & !7);
+        self.pending_bits = pending_bits & 7;
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl BitWriter {
     pub(super) fn flush(&mut self, buffer: &mut [u8]) {
         if self.pending_bits > 0 {
             // `write` took these bits only because this byte is there.
-            buffer[self.at] = (self.pending << (8 - self.pending_bits)) as u8;
+            buffer[self.at] = (self.pending >> 56) as u8;
             *self = Self::new(self.at + 1);
         }
     }
@@ -85,110 +85,84 @@ impl BitWriter {
 #[derive(Clone, Debug)]
 pub(super) struct BitReader<'b> {
     bytes: &'b [u8],
-    /// The next byte to take from `bytes`.
+    /// The next bit to take from `bytes`.
     at: usize,
-    /// Bits taken from `bytes`, left aligned; zeros below them.
-    word: u64,
-    word_bits: u32,
+    /// Where the last eight of `bytes` start; 0 if they are fewer.
+    last_word_at: usize,
 }
 
 impl<'b> BitReader<'b> {
     pub(super) const fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, at: 0, word: 0, word_bits: 0 }
+        Self { bytes, at: 0, last_word_at: bytes.len().saturating_sub(8) }
     }
 
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn refill(&mut self) {
-        if let Some(Ok(word)) = self.bytes.get(self.at..self.at + 8).map(TryInto::try_into) {
-            // Bits beyond the whole bytes are those that come again with the next.
-            let bytes = (u64::BITS - self.word_bits) / 8;
-            self.word |= u64::from_be_bytes(word) >> self.word_bits;
-            self.word_bits += 8 * bytes;
-            self.word &= u64::MAX << (u64::BITS - self.word_bits);
-            self.at += bytes as usize;
-            return;
-        }
-        while self.word_bits <= WORD_BITS {
-            let Some(byte) = self.bytes.get(self.at) else { return };
-            self.word |= u64::from(*byte) << (WORD_BITS - self.word_bits);
-            self.word_bits += 8;
-            self.at += 1;
-        }
+    const fn left(&self) -> usize {
+        self.bytes.len() * 8 - self.at
     }
 
+    /// The next bits, left aligned, at least [`WORD_BITS`] of them where so many are left, and zeros
+    /// after the last. Anything where none is left.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn skip(&mut self, bits: u32) {
-        self.word <<= bits;
-        self.word_bits -= bits;
+    pub(super) fn peek(&self) -> u64 {
+        let from = (self.at / 8).min(self.last_word_at);
+        let word = match self.bytes.get(from..).and_then(<[u8]>::first_chunk) {
+            Some(word) => u64::from_be_bytes(*word),
+            None => self.only_word(),
+        };
+        word.wrapping_shl((self.at - from * 8) as u32)
+    }
+
+    /// All bytes, which are fewer than 8, and zeros.
+    #[cold]
+    fn only_word(&self) -> u64 {
+        let mut word = [0; 8];
+        for (place, byte) in word.iter_mut().zip(self.bytes) {
+            *place = *byte;
+        }
+        u64::from_be_bytes(word)
+    }
+
+    /// Takes `bits`, which [`Self::peek`] showed if they are there.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn take(&mut self, bits: u32) -> Result<(), BlockError> {
+        if bits as usize > self.left() {
+            return Err(BlockError::Truncated);
+        }
+        self.at += bits as usize;
+        Ok(())
     }
 
     /// The next `bits`, up to [`WORD_BITS`].
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn read(&mut self, bits: u32) -> Result<u64, BlockError> {
-        if bits == 0 {
-            return Ok(0);
-        }
-        if self.word_bits < bits {
-            self.refill();
-            if self.word_bits < bits {
-                return Err(BlockError::Truncated);
-            }
-        }
-        let value = self.word >> (64 - bits);
-        self.skip(bits);
-        Ok(value)
-    }
-
-    /// The next bits, left aligned, at least [`WORD_BITS`] of them where so many are left; zeros
-    /// below them.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(super) fn peek(&mut self) -> u64 {
-        if self.word_bits < WORD_BITS {
-            self.refill();
-        }
-        self.word
-    }
-
-    /// Takes `bits`, at most 63, that [`Self::peek`] showed.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(super) fn take(&mut self, bits: u32) -> Result<(), BlockError> {
-        if bits > self.word_bits {
-            return Err(BlockError::Truncated);
-        }
-        self.skip(bits);
-        Ok(())
+        let word = self.peek();
+        self.take(bits)?;
+        Ok(word >> 1 >> (63 - bits))
     }
 
     /// Counts ones up to a zero, which is taken too, or up to `limit` (below [`WORD_BITS`]) ones.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn ones(&mut self, limit: u32) -> Result<u32, BlockError> {
-        if self.word_bits <= limit {
-            self.refill();
-        }
-        let ones = self.word.leading_ones().min(limit);
-        let used = if ones == limit { ones } else { ones + 1 };
-        if used > self.word_bits {
-            return Err(BlockError::Truncated);
-        }
-        self.skip(used);
+        let ones = self.peek().leading_ones().min(limit);
+        self.take(if ones == limit { ones } else { ones + 1 })?;
         Ok(ones)
     }
 
     /// Skips the zeros up to the next whole byte and takes `length` bytes.
     pub(super) fn read_bytes(&mut self, length: usize) -> Result<&'b [u8], BlockError> {
-        if self.read(self.word_bits % 8)? != 0 {
+        if self.read((self.left() % 8) as u32)? != 0 {
             return Err(BlockError::Malformed);
         }
-        let from = self.at - (self.word_bits / 8) as usize;
+        let from = self.at / 8;
         let bytes = self.bytes.get(from..from + length).ok_or(BlockError::Truncated)?;
-        *self = Self { bytes: self.bytes, at: from + length, word: 0, word_bits: 0 };
+        self.at += length * 8;
         Ok(bytes)
     }
 
     /// True if only the padding of the last byte is left.
-    pub(super) const fn is_at_end(&self) -> bool {
-        let left = (self.bytes.len() - self.at) * 8 + self.word_bits as usize;
-        self.word == 0 && left < 8
+    pub(super) fn is_at_end(&self) -> bool {
+        let left = self.left();
+        left == 0 || left < 8 && self.peek() == 0
     }
 }
 

@@ -34,18 +34,18 @@ impl<'b> BlockDecoder<'b> {
         if header.count == 0 && !rows.is_empty() {
             return Err(BlockError::Malformed);
         }
-        let mut cells = [Cell::Boolean; CHANNELS_MAX];
-        for (cell, kind) in cells.iter_mut().zip(header.kinds()) {
-            *cell = Cell::of(*kind, TextReader::new());
-        }
-        Ok(Self {
+        let mut decoder = Self {
             header,
             reader: BitReader::new(rows),
             left: header.count,
             due_ms: header.base_ms,
             time: Series::new(),
-            cells,
-        })
+            cells: [Cell::Boolean; CHANNELS_MAX],
+        };
+        for (cell, kind) in decoder.cells.iter_mut().zip(header.kinds()) {
+            *cell = Cell::of(*kind, TextReader::new());
+        }
+        Ok(decoder)
     }
 
     /// What the block says of itself.

@@ -26,14 +26,8 @@ struct Open<C> {
 impl<C: Cells> Open<C> {
     fn new(buffer: &mut [u8], spec: &BlockSpec<'_>, base_ms: u64) -> Result<Self, BlockError> {
         let tail_at = spec.write(buffer, base_ms)?;
-        let mut cells = [C::BLANK; CHANNELS_MAX];
-        let mut row_bits_max = CODE_BITS_MAX;
-        for (channel, (cell, kind)) in cells.iter_mut().zip(spec.kinds).enumerate() {
-            *cell = C::new(*kind, channel)?;
-            row_bits_max += cell.bits_max();
-        }
         let BlockSpec { sequence, first_sample, .. } = *spec;
-        Ok(Self {
+        let mut open = Self {
             // The rows move up to the tail once its length is known.
             writer: BitWriter::new(tail_at + TAIL_SIZE_MAX),
             tail_at,
@@ -42,9 +36,14 @@ impl<C: Cells> Open<C> {
             due_ms: base_ms,
             period_ms: spec.period_ms,
             time: Series::new(),
-            row_bits_max,
-            cells,
-        })
+            row_bits_max: CODE_BITS_MAX,
+            cells: [C::BLANK; CHANNELS_MAX],
+        };
+        for (channel, (cell, kind)) in open.cells.iter_mut().zip(spec.kinds).enumerate() {
+            *cell = C::new(*kind, channel)?;
+            open.row_bits_max += cell.bits_max();
+        }
+        Ok(open)
     }
 
     fn push<V: Write<C>>(

@@ -22,8 +22,8 @@ pub(super) const GRID_BITS_MAX: usize = MARK_BITS_MAX + 2 * CODE_BITS_MAX;
 pub struct Grid {
     pub(super) number: Number,
     /// From point to point, `digits / parts` of the last decimal place.
-    digits: u64,
-    parts: u64,
+    digits: Divisor,
+    parts: Divisor,
     /// How far off the grid the next value is if nothing is said.
     offset: i64,
 }
@@ -34,27 +34,26 @@ impl Grid {
         let common = gcd(digits, u64::from(step.parts));
         Self {
             number: Number::new(),
-            digits: digits / common,
-            parts: u64::from(step.parts) / common,
+            digits: Divisor::new(digits / common),
+            parts: Divisor::new(u64::from(step.parts) / common),
             offset: 0,
         }
     }
 
     /// The value of a grid point; wraps where an i64 cannot hold it.
     fn value(&self, point: i64) -> i64 {
-        round_div(point.wrapping_mul(self.digits.cast_signed()), self.parts)
+        self.parts.divide(point.wrapping_mul(self.digits.by.cast_signed())).nearest
     }
 
     /// The grid point near `value` and how far off it that is; any two that belong together where
     /// the arithmetic has no room.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn split(&self, value: i64) -> (i64, i64) {
-        let parts = value.wrapping_sub(self.offset).checked_mul(self.parts.cast_signed());
-        let point = parts.map_or(0, |parts| round_div(parts, self.digits));
-        let rest =
-            parts.map(|parts| parts.wrapping_sub(point.wrapping_mul(self.digits.cast_signed())));
+        let parts = value.wrapping_sub(self.offset).checked_mul(self.parts.by.cast_signed());
+        let Some(parts) = parts else { return (0, value) };
+        let Quotient { nearest: point, rest } = self.digits.divide(parts);
         // What is off by less than half a digit rounds to the grid.
-        if rest.is_some_and(|rest| rest.unsigned_abs() < self.parts.div_ceil(2)) {
+        if 2 * rest < self.parts.by {
             return (point, self.offset);
         }
         (point, value.wrapping_sub(self.value(point)))
@@ -65,12 +64,12 @@ impl Grid {
     fn offset_bits(&self) -> u32 {
         // As of a series, so that what an escape says fits 64 bits.
         const BITS_MAX: u32 = 57;
-        (self.digits / self.parts).max(1).ilog2().min(BITS_MAX)
+        (self.digits.by / self.parts.by).max(1).ilog2().min(BITS_MAX)
     }
 
     /// Where steps are whole, the grid lies where the values do; else it has a point at 0.
     fn settle(&mut self, offset: i64) {
-        if self.parts == 1 {
+        if self.parts.by == 1 {
             self.offset = offset;
         }
     }
@@ -145,14 +144,42 @@ impl Grid {
     }
 }
 
-/// The nearest integer to `dividend / divisor`, which is 1 to 2^63 - 1; halves away from 0.
-fn round_div(dividend: i64, divisor: u64) -> i64 {
-    if divisor == 1 {
-        return dividend;
+/// A divisor of 1 to 2^63 - 1 whose quotients need no division.
+#[derive(Clone, Copy, Debug)]
+struct Divisor {
+    by: u64,
+    /// 2^64 / by, rounded down, or one less.
+    reciprocal: u64,
+}
+
+/// What a division gives.
+struct Quotient {
+    /// The nearest integer; halves away from 0. It wraps where an i64 cannot hold it.
+    nearest: i64,
+    /// How far `nearest` times the divisor is from the dividend.
+    rest: u64,
+}
+
+impl Divisor {
+    const fn new(by: u64) -> Self {
+        Self { by, reciprocal: u64::MAX / by }
     }
-    let rounded = (dividend.unsigned_abs() + divisor / 2) / divisor;
-    // At most 2^62 + 1, for the divisor is 2 at least.
-    if dividend < 0 { -(rounded as i64) } else { rounded as i64 }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    const fn divide(&self, dividend: i64) -> Quotient {
+        let half = self.by / 2;
+        let dividend_up = dividend.unsigned_abs() + half;
+        // The product is short of the true quotient by less than 1, so this is it or one less.
+        let low = ((dividend_up as u128 * self.reciprocal as u128) >> 64) as u64;
+        let above = dividend_up - low * self.by;
+        let is_less = above >= self.by;
+        let nearest = (low + is_less as u64) as i64;
+        let remainder = if is_less { above - self.by } else { above };
+        Quotient {
+            nearest: if dividend < 0 { nearest.wrapping_neg() } else { nearest },
+            rest: remainder.abs_diff(half),
+        }
+    }
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {
@@ -172,11 +199,13 @@ mod tests {
         #[test]
         fn a_division_rounds_to_the_nearest_and_halves_away_from_zero(
             dividend in prop_oneof![any::<i64>(), -99..99i64, Just(i64::MIN), Just(i64::MAX)],
-            divisor in prop_oneof![1..=u64::MAX >> 1, 1..99u64, Just(u64::MAX >> 1)],
+            divisor in prop_oneof![1..=u64::MAX >> 1, 1..99u64, (0..63u32).prop_map(|bits| 1 << bits), Just(u64::MAX >> 1)],
         ) {
+            let quotient = Divisor::new(divisor).divide(dividend);
             let (wide, by) = (i128::from(dividend), i128::from(divisor));
             let nearest = (wide.abs() + by / 2) / by * wide.signum();
-            prop_assert_eq!(i128::from(round_div(dividend, divisor)), nearest);
+            prop_assert_eq!(quotient.nearest, nearest as i64);
+            prop_assert_eq!(i128::from(quotient.rest), (wide - nearest * by).abs());
         }
     }
 }

@@ -35,9 +35,8 @@ impl Number {
         }
         let predictions = self.predictor.predictions();
         let error = value.wrapping_sub(self.predictor.choose(&predictions));
-        self.errors.encode(writer, buffer, error, is_marked)?;
         self.predictor.learn(value, &predictions);
-        Ok(())
+        self.errors.encode(writer, buffer, error, is_marked)
     }
 
     /// Reads a value; `None` is a mark.

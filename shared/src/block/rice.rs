@@ -20,6 +20,7 @@
 
 use super::BlockError;
 use super::bits::{BitReader, BitWriter, WORD_BITS};
+use core::hint::select_unpredictable;
 
 /// The most bits that [`Series::encode`] writes for one difference: flag, ones, mark, class, sized.
 pub(super) const CODE_BITS_MAX: usize =
@@ -90,24 +91,32 @@ impl Series {
         if self.seen_nonzero == 0 {
             return None;
         }
-        let k = ((self.mean_16 + 8) >> 4).max(1).ilog2();
+        let k = (((self.mean_16 + 8) >> 4) | 1).ilog2();
         // A flag costs the others one bit and saves k bits of each zero.
         let flag_bits = u32::from(self.zero_share * (k as i32 + 1) > SHARE_ONE);
         Some(Code { k, flag_bits })
     }
 
+    /// The most that a difference counts in the mean once one but zero was seen.
+    const fn limit_16(&self) -> u64 {
+        4 * self.mean_16 + 64
+    }
+
+    /// Takes note of `u`, which counts in the mean for at most `limit_16`.
+    ///
     /// Selects rather than branches: zeros among others are hard to foresee.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn learn(&mut self, u: u64) {
+    fn learn(&mut self, u: u64, limit_16: u64) {
         let is_nonzero = u != 0;
-        self.seen = (self.seen + 1).min(WINDOW);
+        if self.seen < WINDOW {
+            self.seen += 1;
+        }
         let share = if is_nonzero { 0 } else { SHARE_ONE };
         self.zero_share += (share - self.zero_share) >> self.seen.ilog2();
-        let limit_16 = if self.seen_nonzero == 0 { u64::MAX } else { 4 * self.mean_16 + 64 };
-        let input_16 = (u.min(MEAN_INPUT_MAX) << 4).min(limit_16);
         self.seen_nonzero = (self.seen_nonzero + u8::from(is_nonzero)).min(WINDOW);
+        let input_16 = (u.min(MEAN_INPUT_MAX) << 4).min(limit_16);
         let distance_16 = input_16 as i64 - self.mean_16 as i64;
-        let step_16 = distance_16 >> self.seen_nonzero.max(1).ilog2();
+        let step_16 = distance_16 >> (self.seen_nonzero | 1).ilog2();
         self.mean_16 = self.mean_16.wrapping_add_signed(if is_nonzero { step_16 } else { 0 });
     }
 
@@ -124,11 +133,14 @@ impl Series {
         is_marked: bool,
     ) -> Result<(), BlockError> {
         let u = zigzag(d);
-        match self.code() {
-            Some(code) => code.write(writer, buffer, u, is_marked)?,
-            None => write_first(writer, buffer, u, is_marked)?,
-        }
-        self.learn(u);
+        let limit_16 = if let Some(code) = self.code() {
+            code.write(writer, buffer, u, is_marked)?;
+            self.limit_16()
+        } else {
+            write_first(writer, buffer, u, is_marked)?;
+            u64::MAX
+        };
+        self.learn(u, limit_16);
         Ok(())
     }
 
@@ -152,12 +164,12 @@ impl Series {
         reader: &mut BitReader<'_>,
         form: Form,
     ) -> Result<Option<i64>, BlockError> {
-        let u = match self.code() {
-            Some(code) => code.read(reader, form)?,
-            None => read_first(reader, form)?,
+        let (u, limit_16) = match self.code() {
+            Some(code) => (code.read(reader, form)?, self.limit_16()),
+            None => (read_first(reader, form)?, u64::MAX),
         };
         let Some(u) = u else { return Ok(None) };
-        self.learn(u);
+        self.learn(u, limit_16);
         Ok(Some(unzigzag(u)))
     }
 
@@ -191,10 +203,12 @@ impl Code {
         if quotient >= u64::from(QUOTIENT_MAX) || k > K_QUICK_MAX {
             return self.write_slowly(writer, buffer, u, is_marked);
         }
-        let bits = quotient as u32 + 1 + k;
-        let unary = (1u64 << (quotient + 1)) - 2;
-        let code = u64::from(flag_bits) << bits | unary << k | rest & ((1 << k) - 1);
-        let (code, bits) = if is_flag_alone { (0, 1) } else { (code, flag_bits + bits) };
+        let bits = flag_bits + quotient as u32 + 1 + k;
+        let low = 1 << k;
+        // Ones up to the highest bit, the zero that ends them, the low bits.
+        let code = ((1 << bits) - 2 * low) | rest & (low - 1);
+        let code = select_unpredictable(is_flag_alone, 0, code);
+        let bits = select_unpredictable(is_flag_alone, 1, bits);
         writer.write(buffer, code, bits)
     }
 
@@ -218,18 +232,17 @@ impl Code {
         let Self { k, flag_bits } = self;
         let word = reader.peek();
         let is_flag_alone = flag_bits == 1 && word >> 63 == 0;
-        let rest = word << flag_bits;
-        let quotient = rest.leading_ones();
+        // The lowest bit is none of those that count here.
+        let quotient = (!(word << flag_bits) | 1).leading_zeros();
         if k > K_QUICK_MAX || (quotient >= QUOTIENT_MAX && !is_flag_alone) {
             return self.read_slowly(reader, form);
         }
-        let quotient = quotient.min(QUOTIENT_MAX);
-        // The shifts are by 1 to 63.
-        let low = rest << (quotient + 1) >> 1 >> (63 - k);
+        let bits = flag_bits + quotient + 1 + k;
+        // Bits beyond the word are behind a flag alone, and do not count.
+        let low = word.wrapping_shr(bits.wrapping_neg()) & ((1 << k) - 1);
         let u = (u64::from(quotient) << k | low) + u64::from(flag_bits);
-        let (u, bits) = if is_flag_alone { (0, 1) } else { (u, flag_bits + quotient + 1 + k) };
-        reader.take(bits)?;
-        Ok(Some(u))
+        reader.take(select_unpredictable(is_flag_alone, 1, bits))?;
+        Ok(Some(select_unpredictable(is_flag_alone, 0, u)))
     }
 
     #[cold]
