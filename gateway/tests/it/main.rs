@@ -14,4 +14,5 @@ mod power;
 mod process;
 mod query;
 mod raw;
+mod spec;
 mod subscribers;
