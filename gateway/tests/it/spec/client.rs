@@ -14,6 +14,12 @@ use crate::raw::Raw;
 /// Long enough that what is on its way would have come.
 const SILENCE: Duration = Duration::from_millis(150);
 
+/// A directory in memory, where there is one: hundreds of gateways are opened, and what a disk does
+/// is for other tests.
+fn directory() -> std::io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
+}
+
 /// A front door over a new data directory.
 pub(crate) struct Gateway {
     pub(crate) door: Door,
@@ -27,7 +33,7 @@ impl Gateway {
 
     /// With more configuration, behind `[mqtt]`.
     pub(crate) fn with(extra: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = directory().expect("a directory");
         Self { door: Door::open(dir.path(), extra), _dir: dir }
     }
 
