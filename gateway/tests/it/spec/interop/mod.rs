@@ -62,6 +62,7 @@ both! {
     overlapping_filters_give_one_message_of_qos_2;
     a_silent_client_is_taken_for_gone_and_its_will_comes;
     what_a_client_did_not_answer_comes_again_when_it_is_back;
+    a_filter_that_is_denied_is_refused_with_0x80;
     a_dollar_topic_is_not_matched_by_wildcards;
     two_of_three_topics_are_left_after_unsubscribe;
 }
@@ -216,6 +217,17 @@ async fn what_a_client_did_not_answer_comes_again_when_it_is_back(version: Versi
     assert_eq!(sorted_qos(&found), [1, 2]);
     let mut publisher = gateway.join(version, "p").await;
     client.has_all(&mut publisher).await;
+    gateway.close().await;
+}
+
+/// The tests ask for this very code, also in 5, where 0x87 would say more.
+async fn a_filter_that_is_denied_is_refused_with_0x80(version: Version) {
+    let rules = "[anonymous]\npublish = [\"#\"]\nsubscribe = [\"#\"]\n\
+                 deny = [\"nosubscribe\", \"test/nosubscribe\"]\n";
+    let gateway = Gateway::with(rules);
+    let mut client = gateway.join(version, "a").await;
+    assert_eq!(client.subscribe("nosubscribe", 2).await, 0x80);
+    assert_eq!(client.subscribe("test/nosubscribe", 2).await, 0x80);
     gateway.close().await;
 }
 

@@ -1,9 +1,11 @@
 //! 4.3.3: QoS 2 towards subscribers.
 
+use std::time::Duration;
+
 use crate::spec::both::qos2_out;
 use crate::spec::client::Gateway;
 use crate::spec::packet::{
-    Connect, PUBCOMP, PUBREC, PUBREL, QOS2, Version, ack, ack_with, prop, two,
+    Connect, PUBCOMP, PUBREC, PUBREL, Publish, QOS2, Version, ack, ack_with, four, prop, two,
 };
 
 const V5: Version = Version::V5;
@@ -57,5 +59,34 @@ async fn a_message_counts_against_receive_maximum_until_pubcomp() {
     subscriber.silent().await;
     subscriber.send(&ack(PUBCOMP, id)).await;
     assert_eq!(subscriber.take().await.payload, "two");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn mqtt_4_3_3_7_a_message_that_was_sent_once_does_not_expire() {
+    let gateway = Gateway::open();
+    let mut subscriber = gateway.enter(&lasting()).await;
+    subscriber.subscribe("t", 2).await;
+    let mut publisher = gateway.join(V5, "p").await;
+    let expiry = [four(prop::MESSAGE_EXPIRY, 1)];
+    for payload in ["sent", "released"] {
+        publisher.publish_with(Publish::new(QOS2, "t", 0, payload).with(&expiry)).await;
+    }
+    let sent = subscriber.message().await;
+    let released = subscriber.message().await;
+    subscriber.send(&ack(PUBREC, released.id)).await;
+    subscriber.expect(&ack(PUBREL, released.id)).await;
+    drop(subscriber);
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    let mut subscriber = gateway.enter(&lasting()).await;
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let answer = subscriber.next().await;
+        let id = if answer.kind() == PUBREL { released.id } else { sent.id };
+        kinds.push(answer.kind());
+        subscriber.send(&ack(if answer.kind() == PUBREL { PUBCOMP } else { PUBREC }, id)).await;
+    }
+    kinds.sort_unstable();
+    assert_eq!(kinds, [3, 6], "one goes out again, the other is released again");
     gateway.close().await;
 }

@@ -105,3 +105,14 @@ async fn ids_that_were_received_stay_received_across_connections() {
     client.expect(&ack_with(PUBCOMP, 5, 0x92)).await;
     gateway.close().await;
 }
+
+/// The session is there, but this connection has said that it ends with it.
+#[tokio::test]
+async fn a_goodbye_may_not_give_an_expiry_that_connect_took_away() {
+    let gateway = Gateway::open();
+    gateway.enter(&lasting(100)).await.leave().await;
+    let (client, connack) = gateway.connect(&lasting(0)).await;
+    assert!(connack.present());
+    client.breaks(&disconnect(0, &[four(prop::SESSION_EXPIRY, 100)]), 0x82).await;
+    gateway.close().await;
+}

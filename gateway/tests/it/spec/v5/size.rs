@@ -150,3 +150,16 @@ async fn a_packet_beyond_the_limit_of_the_gateway_ends_the_connection() {
     client.breaks(&larger, 0x95).await;
     gateway.close().await;
 }
+
+/// An answer cannot be left out as a message can: the connection ends.
+#[tokio::test]
+async fn mqtt_3_1_2_24_a_suback_that_is_too_large_ends_the_connection() {
+    let gateway = Gateway::open();
+    let filters: Vec<(String, u8)> = (0..40).map(|number| (format!("t/{number}"), 0)).collect();
+    let bytes = crate::spec::packet::subscribe(V5, 1, &[], &filters);
+    small(&gateway, 40).await.breaks(&bytes, 0x95).await;
+    let filters: Vec<&str> = filters.iter().map(|(filter, _)| &**filter).collect();
+    let bytes = crate::spec::packet::unsubscribe(V5, 1, &filters);
+    small(&gateway, 40).await.breaks(&bytes, 0x95).await;
+    gateway.close().await;
+}

@@ -113,3 +113,21 @@ async fn a_goodbye_with_code_4_publishes_the_will() {
     assert_eq!(watcher.take().await.payload, "gone");
     gateway.close().await;
 }
+
+/// Code 0 alone deletes it.
+#[tokio::test]
+async fn mqtt_3_1_2_8_a_goodbye_with_any_other_code_publishes_the_will() {
+    let gateway = Gateway::open();
+    let mut watcher = watcher(&gateway).await;
+    for code in [0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x97, 0x99] {
+        gateway.enter(&with_will(&[])).await.breaks_off(&disconnect(code, &[])).await;
+        // The id is free again once all of the connection is done with.
+        gateway.join(V5, "c").await.leave().await;
+    }
+    let mut publisher = gateway.join(V5, "p").await;
+    for _ in 0..8 {
+        assert_eq!(watcher.take().await.payload, "gone");
+    }
+    watcher.has_all(&mut publisher).await;
+    gateway.close().await;
+}
