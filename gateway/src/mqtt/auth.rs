@@ -130,9 +130,9 @@ impl Gate {
     }
 }
 
-fn verify(password: &str, hash: &str) -> bool {
+fn verify(password: &[u8], hash: &str) -> bool {
     PasswordHash::new(hash)
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
 }
 
 /// Checks that `hash` is an argon2id hash in PHC form.
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn login(user: &str, password: &str) -> Option<Login> {
-        Some(Login { user: user.to_owned(), password: password.to_owned() })
+        Some(Login { user: user.to_owned(), password: password.into() })
     }
 
     fn peer(address: [u8; 4]) -> Peer {

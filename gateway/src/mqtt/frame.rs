@@ -40,6 +40,21 @@ pub(crate) struct Frame<'a> {
     pub(crate) body: &'a [u8],
 }
 
+impl Frame<'_> {
+    /// Checks the reserved flags, and that 5 says the remaining length in its shortest form
+    /// [MQTT-1.5.5-1]; 3.1.1 asks for none.
+    pub(crate) fn check_shape(&self, version: Version, flags: u8) -> Result<(), Fault> {
+        if self.flags != flags {
+            return Err(Fault::malformed(format!("reserved flags in packet type {}", self.kind)));
+        }
+        let header = self.whole.len() - self.body.len();
+        if version == Version::V5 && header > 1 + varint_len(self.body.len()) {
+            return Err(Fault::malformed("a remaining length of more bytes than it needs"));
+        }
+        Ok(())
+    }
+}
+
 /// The first whole packet of `bytes`; none if more bytes are needed.
 ///
 /// # Errors
@@ -126,7 +141,8 @@ pub(crate) fn take_u16(bytes: &mut &[u8]) -> Result<u16, Fault> {
     }
 }
 
-fn take_id(bytes: &mut &[u8]) -> Result<u16, Fault> {
+/// A packet id, which is never 0.
+pub(crate) fn take_id(bytes: &mut &[u8]) -> Result<u16, Fault> {
     match take_u16(bytes)? {
         0 => Err(Fault::malformed("packet id 0")),
         id => Ok(id),
@@ -152,6 +168,9 @@ pub(crate) fn read_publish<'a>(frame: &Frame<'a>, version: Version) -> Result<Pu
             (bytes, properties::check_publish(bytes)?)
         }
     };
+    if topic.is_empty() && alias.is_none() {
+        return Err(Fault::protocol("a PUBLISH without a topic"));
+    }
     Ok(Publish { dup, qos, retain, topic, id, properties, alias, payload: rest })
 }
 

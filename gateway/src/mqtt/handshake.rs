@@ -47,7 +47,8 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             return None;
         }
         Ok(Err(BadConnect::Refused(version, fault))) => {
-            refused(&mut wire, version, "", &peer, context, &fault).await;
+            let whom = Refused { version, client: "", packet_bytes_max: u32::MAX };
+            refused(&mut wire, &whom, &peer, context, &fault).await;
             return None;
         }
         Err(_) => {
@@ -57,7 +58,6 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             return None;
         }
     };
-    let (version, client) = (connect.version, connect.client.clone());
     let welcomed = match refuse {
         Some(fault) => Err(fault),
         None => timeout_at(deadline, enter(&connect, &peer, context)).await.unwrap_or_else(|_| {
@@ -67,7 +67,9 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     match welcomed {
         Ok(entered) => Some(welcome(wire, peer, context, connect, entered)),
         Err(fault) => {
-            refused(&mut wire, version, &client, &peer, context, &fault).await;
+            let (version, packet_bytes_max) = (connect.version, connect.packet_bytes_max);
+            let whom = Refused { version, client: &connect.client, packet_bytes_max };
+            refused(&mut wire, &whom, &peer, context, &fault).await;
             None
         }
     }
@@ -100,7 +102,7 @@ struct Entered {
     access: Arc<Access>,
     claim: Claim,
     entry: Entry,
-    assigned: Option<String>,
+    connack: ConnAck,
 }
 
 async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result<Entered, Fault> {
@@ -111,8 +113,9 @@ async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result
     {
         return Err(Fault::new(reason::NOT_AUTHORIZED, "a will on a topic that is not allowed"));
     }
-    let assigned = connect.client.is_empty().then(random_client);
-    let client: Arc<str> = assigned.as_deref().unwrap_or(&connect.client).into();
+    let mut connack = offer(connect, context);
+    check_fits(connect, &connack)?;
+    let client: Arc<str> = connack.assigned.as_deref().unwrap_or(&connect.client).into();
     let claim = context.registry.claim(&client).await;
     let stored = context.state.session(&client);
     let entry = session::admit(connect, stored, context.state.sessions(), unix_ms())?;
@@ -123,11 +126,38 @@ async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result
         promised = (!matches!(change, Change::Resume { .. })).then_some(ticket);
     }
     let present = entry.session_present;
+    connack.session_present = present;
     let kept = wills::enter(context, &client, connect.will.as_ref(), connect.expiry_s, present)?;
     if let Some(ticket) = kept.or(promised) {
         context.journal().wait(ticket).await.map_err(unavailable)?;
     }
-    Ok(Entered { access, claim, entry, assigned })
+    Ok(Entered { access, claim, entry, connack })
+}
+
+/// What this client is told of the server, but for its session.
+fn offer(connect: &Connect, context: &Context) -> ConnAck {
+    let capped = connect.version == Version::V5 && connect.keep_alive_s > KEEP_ALIVE_S_MAX;
+    ConnAck {
+        session_present: false,
+        assigned: connect.client.is_empty().then(random_client),
+        keep_alive_s: capped.then_some(KEEP_ALIVE_S_MAX),
+        expiry_s: None,
+        packet_bytes_max: u32::try_from(context.packet_bytes_max).unwrap_or(u32::MAX),
+        receive_maximum: RECEIVE_MAXIMUM,
+        alias_max: ALIAS_MAX,
+    }
+}
+
+/// A client that cannot take its CONNACK cannot be told what it has to know [MQTT-3.1.2-24].
+fn check_fits(connect: &Connect, connack: &ConnAck) -> Result<(), Fault> {
+    let mut bytes = Vec::new();
+    codec::put_connack(&mut bytes, connect.version, connack);
+    let max = connect.packet_bytes_max;
+    if u32::try_from(bytes.len()).is_ok_and(|size| size <= max) {
+        return Ok(());
+    }
+    let why = format!("takes packets of {max} bytes, and CONNACK has {}", bytes.len());
+    Err(Fault::new(reason::PACKET_TOO_LARGE, why))
 }
 
 fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
@@ -138,19 +168,9 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     entered: Entered,
 ) -> Connection<S> {
     let version = connect.version;
-    let capped = version == Version::V5 && connect.keep_alive_s > KEEP_ALIVE_S_MAX;
-    let keep_alive_s = if capped { KEEP_ALIVE_S_MAX } else { connect.keep_alive_s };
+    let keep_alive_s = entered.connack.keep_alive_s.unwrap_or(connect.keep_alive_s);
     let client: Arc<str> = Arc::clone(entered.claim.client());
-    let connack = ConnAck {
-        session_present: entered.entry.session_present,
-        assigned: entered.assigned,
-        keep_alive_s: capped.then_some(keep_alive_s),
-        expiry_s: None,
-        packet_bytes_max: u32::try_from(context.packet_bytes_max).unwrap_or(u32::MAX),
-        receive_maximum: RECEIVE_MAXIMUM,
-        alias_max: ALIAS_MAX,
-    };
-    codec::put_connack(&mut wire.out, version, connack);
+    codec::put_connack(&mut wire.out, version, &entered.connack);
     context.metrics.connects.inc();
     let subscriber = Subscriber {
         version,
@@ -175,17 +195,25 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     Connection::new(Arc::clone(context), wire, start)
 }
 
+/// Who is refused.
+struct Refused<'a> {
+    version: Version,
+    client: &'a str,
+    packet_bytes_max: u32,
+}
+
 async fn refused<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
-    version: Version,
-    client: &str,
+    whom: &Refused<'_>,
     peer: &Peer,
     context: &Context,
     fault: &Fault,
 ) {
     context.metrics.refuse(fault.reason);
-    context.complaints.log(client, peer, fault);
-    codec::put_refusal(&mut wire.out, version, fault.reason);
+    context.complaints.log(whom.client, peer, fault);
+    if whom.packet_bytes_max >= codec::REFUSAL_BYTES {
+        codec::put_refusal(&mut wire.out, whom.version, fault.reason);
+    }
     // Whether the client takes it is its own affair.
     let _ = timeout(FAREWELL_MAX, wire.close()).await;
 }

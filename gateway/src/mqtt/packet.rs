@@ -1,5 +1,4 @@
-//! The packets of MQTT 3.1.1 and 5 as the sessions see them. The codec makes them; no type of the
-//! codec's library comes this far.
+//! The packets of MQTT 3.1.1 and 5 as the sessions see them. The codec makes them of bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +15,7 @@ pub(crate) enum Version {
 pub(crate) mod reason {
     pub(crate) const SUCCESS: u8 = 0x00;
     pub(crate) const DISCONNECT_WITH_WILL: u8 = 0x04;
+    pub(crate) const NO_SUBSCRIPTION: u8 = 0x11;
     pub(crate) const UNSPECIFIED: u8 = 0x80;
     pub(crate) const MALFORMED: u8 = 0x81;
     pub(crate) const PROTOCOL_ERROR: u8 = 0x82;
@@ -88,7 +88,8 @@ pub(crate) struct Connect {
 #[derive(Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,
-    pub(crate) password: String,
+    /// Bytes, which need be no text.
+    pub(crate) password: Vec<u8>,
 }
 
 impl std::fmt::Debug for Login {

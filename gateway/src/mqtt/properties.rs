@@ -4,31 +4,86 @@
 //! length (variable byte integer) | identifier (1) | value | identifier | value ...
 //! ```
 
-use super::frame::{put_varint, take_binary, take_text, varint};
+use super::frame::{put_varint, take_binary, take_text, varint, varint_len};
 use super::packet::Fault;
 
-const PAYLOAD_FORMAT: u8 = 0x01;
-const MESSAGE_EXPIRY: u8 = 0x02;
-const CONTENT_TYPE: u8 = 0x03;
-const RESPONSE_TOPIC: u8 = 0x08;
-const CORRELATION_DATA: u8 = 0x09;
-const SUBSCRIPTION_ID: u8 = 0x0B;
-const REASON_STRING: u8 = 0x1F;
-const TOPIC_ALIAS: u8 = 0x23;
-const USER_PROPERTY: u8 = 0x26;
+/// Identifiers, section 2.2.2.2.
+pub(crate) mod id {
+    pub(crate) const PAYLOAD_FORMAT: u8 = 0x01;
+    pub(crate) const MESSAGE_EXPIRY: u8 = 0x02;
+    pub(crate) const CONTENT_TYPE: u8 = 0x03;
+    pub(crate) const RESPONSE_TOPIC: u8 = 0x08;
+    pub(crate) const CORRELATION_DATA: u8 = 0x09;
+    pub(crate) const SUBSCRIPTION_ID: u8 = 0x0B;
+    pub(crate) const SESSION_EXPIRY: u8 = 0x11;
+    pub(crate) const ASSIGNED_CLIENT_ID: u8 = 0x12;
+    pub(crate) const SERVER_KEEP_ALIVE: u8 = 0x13;
+    pub(crate) const AUTH_METHOD: u8 = 0x15;
+    pub(crate) const AUTH_DATA: u8 = 0x16;
+    pub(crate) const PROBLEM_INFORMATION: u8 = 0x17;
+    pub(crate) const WILL_DELAY: u8 = 0x18;
+    pub(crate) const RESPONSE_INFORMATION: u8 = 0x19;
+    pub(crate) const SERVER_REFERENCE: u8 = 0x1C;
+    pub(crate) const REASON_STRING: u8 = 0x1F;
+    pub(crate) const RECEIVE_MAXIMUM: u8 = 0x21;
+    pub(crate) const ALIAS_MAXIMUM: u8 = 0x22;
+    pub(crate) const TOPIC_ALIAS: u8 = 0x23;
+    pub(crate) const USER_PROPERTY: u8 = 0x26;
+    pub(crate) const PACKET_BYTES_MAX: u8 = 0x27;
+}
 
-/// One property: its identifier and all of its bytes, identifier included.
+/// One property of a client, its value well-formed.
 #[derive(Clone, Copy)]
-struct Property<'a> {
-    id: u8,
-    whole: &'a [u8],
+pub(crate) struct Property<'a> {
+    pub(crate) id: u8,
+    /// All of its bytes, identifier included.
+    pub(crate) whole: &'a [u8],
+}
+
+impl Property<'_> {
+    /// The value of a property of two bytes.
+    pub(crate) fn two(&self) -> u16 {
+        u16::from_be_bytes([self.whole[1], self.whole[2]])
+    }
+
+    /// The value of a property of four bytes.
+    pub(crate) fn four(&self) -> u32 {
+        u32::from_be_bytes([self.whole[1], self.whole[2], self.whole[3], self.whole[4]])
+    }
+
+    /// The value of a property of one byte that is 0 or 1.
+    pub(crate) fn flag(&self) -> Result<bool, Fault> {
+        match self.whole[1] {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Fault::protocol(format!("property 0x{:02X} is {other}", self.id))),
+        }
+    }
+
+    /// The subscription identifier, which is never 0.
+    pub(crate) fn identifier(&self) -> Result<u32, Fault> {
+        let value = varint(&self.whole[1..])?.map_or(0, |(value, _)| value);
+        match u32::try_from(value).expect("a variable byte integer has at most 28 bits") {
+            0 => Err(Fault::protocol("subscription identifier 0")),
+            identifier => Ok(identifier),
+        }
+    }
+
+    /// Checks what a message may say of itself.
+    pub(crate) fn check_value(&self) -> Result<(), Fault> {
+        match self.id {
+            id::PAYLOAD_FORMAT => self.flag().map(drop),
+            id::RESPONSE_TOPIC if self.whole[3..].iter().any(|b| matches!(b, b'+' | b'#')) => {
+                Err(Fault::protocol("a response topic with a wildcard"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Takes length and bytes of the properties off the front of `rest`.
 pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
-    let Some((length, used)) = varint(rest)? else {
-        return Err(Fault::malformed("a packet that ends too early"));
-    };
+    let (length, used) = shortest_varint(rest)?;
     let end = used + length;
     if end > rest.len() {
         return Err(Fault::malformed("properties that go past the end of their packet"));
@@ -38,30 +93,47 @@ pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
     Ok(taken)
 }
 
+/// A variable byte integer in its shortest form [MQTT-1.5.5-1], and its length.
+fn shortest_varint(bytes: &[u8]) -> Result<(usize, usize), Fault> {
+    match varint(bytes)? {
+        Some((value, used)) if used == varint_len(value) => Ok((value, used)),
+        Some(_) => Err(Fault::malformed("an integer of more bytes than it needs")),
+        None => Err(Fault::malformed("a packet that ends too early")),
+    }
+}
+
 fn next<'a>(rest: &mut &'a [u8]) -> Result<Option<Property<'a>>, Fault> {
     let all = *rest;
     let Some((&id, value)) = all.split_first() else { return Ok(None) };
     let mut value = value;
     match id {
-        PAYLOAD_FORMAT => skip(&mut value, 1)?,
-        TOPIC_ALIAS => skip(&mut value, 2)?,
-        MESSAGE_EXPIRY => skip(&mut value, 4)?,
-        CONTENT_TYPE | RESPONSE_TOPIC | REASON_STRING => {
+        id::PAYLOAD_FORMAT | id::PROBLEM_INFORMATION | id::RESPONSE_INFORMATION => {
+            skip(&mut value, 1)?;
+        }
+        id::TOPIC_ALIAS | id::RECEIVE_MAXIMUM | id::ALIAS_MAXIMUM => skip(&mut value, 2)?,
+        id::MESSAGE_EXPIRY | id::SESSION_EXPIRY | id::WILL_DELAY | id::PACKET_BYTES_MAX => {
+            skip(&mut value, 4)?;
+        }
+        id::CONTENT_TYPE
+        | id::RESPONSE_TOPIC
+        | id::REASON_STRING
+        | id::AUTH_METHOD
+        | id::SERVER_REFERENCE => {
             take_text(&mut value)?;
         }
-        CORRELATION_DATA => {
+        id::CORRELATION_DATA | id::AUTH_DATA => {
             take_binary(&mut value)?;
         }
-        USER_PROPERTY => {
+        id::USER_PROPERTY => {
             take_text(&mut value)?;
             take_text(&mut value)?;
         }
-        SUBSCRIPTION_ID => match varint(value)? {
-            Some((_, used)) => skip(&mut value, used)?,
-            None => return Err(Fault::malformed("properties that end too early")),
-        },
+        id::SUBSCRIPTION_ID => {
+            let used = shortest_varint(value)?.1;
+            skip(&mut value, used)?;
+        }
         other => {
-            return Err(Fault::malformed(format!("property 0x{other:02X} does not belong here")));
+            return Err(Fault::malformed(format!("property 0x{other:02X} from a client")));
         }
     }
     *rest = value;
@@ -73,47 +145,58 @@ fn skip(value: &mut &[u8], count: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Checks the properties of a client's PUBLISH; returns the topic alias.
-pub(crate) fn check_publish(bytes: &[u8]) -> Result<Option<u16>, Fault> {
+/// Calls `with` for each property of a packet that may have those of `allowed`, each but user
+/// properties once.
+pub(crate) fn walk<'a>(
+    bytes: &'a [u8],
+    allowed: &[u8],
+    mut with: impl FnMut(Property<'a>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let mut rest = bytes;
     let mut seen = 0_u64;
-    let mut alias = None;
     while let Some(property) = next(&mut rest)? {
+        if !allowed.contains(&property.id) {
+            let why = format!("property 0x{:02X} does not belong here", property.id);
+            return Err(Fault::malformed(why));
+        }
+        if property.id != id::USER_PROPERTY {
+            once(&mut seen, property.id)?;
+        }
+        with(property)?;
+    }
+    Ok(())
+}
+
+const IN_PUBLISH: &[u8] = &[
+    id::PAYLOAD_FORMAT,
+    id::MESSAGE_EXPIRY,
+    id::CONTENT_TYPE,
+    id::RESPONSE_TOPIC,
+    id::CORRELATION_DATA,
+    id::SUBSCRIPTION_ID,
+    id::TOPIC_ALIAS,
+    id::USER_PROPERTY,
+];
+
+/// Checks the properties of a client's PUBLISH; returns the topic alias.
+pub(crate) fn check_publish(bytes: &[u8]) -> Result<Option<u16>, Fault> {
+    let mut alias = None;
+    walk(bytes, IN_PUBLISH, |property| {
         match property.id {
-            REASON_STRING => return Err(Fault::malformed("a reason string in a PUBLISH")),
-            SUBSCRIPTION_ID => {
+            id::SUBSCRIPTION_ID => {
                 return Err(Fault::protocol("a subscription identifier from a client"));
             }
-            USER_PROPERTY => continue,
-            PAYLOAD_FORMAT if property.whole[1] > 1 => {
-                return Err(Fault::protocol("a payload format indicator other than 0 and 1"));
-            }
-            RESPONSE_TOPIC if property.whole[3..].iter().any(|b| matches!(b, b'+' | b'#')) => {
-                return Err(Fault::protocol("a response topic with a wildcard"));
-            }
-            TOPIC_ALIAS => alias = Some(u16::from_be_bytes([property.whole[1], property.whole[2]])),
-            _ => {}
+            id::TOPIC_ALIAS => alias = Some(property.two()),
+            _ => property.check_value()?,
         }
-        once(&mut seen, property.id)?;
-    }
+        Ok(())
+    })?;
     Ok(alias)
 }
 
 /// Checks the properties of an acknowledgement.
 pub(crate) fn check_ack(bytes: &[u8]) -> Result<(), Fault> {
-    let mut rest = bytes;
-    let mut seen = 0_u64;
-    while let Some(property) = next(&mut rest)? {
-        match property.id {
-            REASON_STRING => once(&mut seen, property.id)?,
-            USER_PROPERTY => {}
-            other => {
-                let why = format!("property 0x{other:02X} in an acknowledgement");
-                return Err(Fault::malformed(why));
-            }
-        }
-    }
-    Ok(())
+    walk(bytes, &[id::REASON_STRING, id::USER_PROPERTY], |_| Ok(()))
 }
 
 fn once(seen: &mut u64, id: u8) -> Result<(), Fault> {
@@ -130,7 +213,7 @@ pub(crate) fn without_alias(bytes: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Ok(Some(property)) = next(&mut rest) {
-        if property.id != TOPIC_ALIAS {
+        if property.id != id::TOPIC_ALIAS {
             kept.extend_from_slice(property.whole);
         }
     }
@@ -141,7 +224,7 @@ pub(crate) fn without_alias(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn expiry_s(bytes: &[u8]) -> Option<u32> {
     let mut rest = bytes;
     while let Ok(Some(property)) = next(&mut rest) {
-        if let (MESSAGE_EXPIRY, &[_, a, b, c, d]) = (property.id, property.whole) {
+        if let (id::MESSAGE_EXPIRY, &[_, a, b, c, d]) = (property.id, property.whole) {
             return Some(u32::from_be_bytes([a, b, c, d]));
         }
     }
@@ -161,8 +244,8 @@ pub(crate) fn put_delivery(
         Some(left_s) => {
             let mut rest = stored;
             while let Ok(Some(property)) = next(&mut rest) {
-                if property.id == MESSAGE_EXPIRY {
-                    out.push(MESSAGE_EXPIRY);
+                if property.id == id::MESSAGE_EXPIRY {
+                    out.push(id::MESSAGE_EXPIRY);
                     out.extend_from_slice(&left_s.to_be_bytes());
                 } else {
                     out.extend_from_slice(property.whole);
@@ -171,60 +254,28 @@ pub(crate) fn put_delivery(
         }
     }
     for identifier in identifiers {
-        out.push(SUBSCRIPTION_ID);
+        out.push(id::SUBSCRIPTION_ID);
         put_varint(out, identifier as usize);
     }
 }
 
 /// Appends a topic alias, which is between the server and this client.
 pub(crate) fn put_alias(out: &mut Vec<u8>, alias: u16) {
-    out.push(TOPIC_ALIAS);
+    out.push(id::TOPIC_ALIAS);
     out.extend_from_slice(&alias.to_be_bytes());
 }
 
-/// The parts of a will that travel, encoded as PUBLISH properties.
-#[derive(Default)]
-pub(crate) struct Travelling<'a> {
-    pub(crate) payload_format: Option<u8>,
-    pub(crate) expiry_s: Option<u32>,
-    pub(crate) content_type: Option<&'a str>,
-    pub(crate) response_topic: Option<&'a str>,
-    pub(crate) correlation_data: Option<&'a [u8]>,
-    pub(crate) user: &'a [(String, String)],
+/// Appends a property whose value has these bytes.
+pub(crate) fn put(out: &mut Vec<u8>, id: u8, value: &[u8]) {
+    out.push(id);
+    out.extend_from_slice(value);
 }
 
-impl Travelling<'_> {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        if let Some(format) = self.payload_format {
-            out.extend_from_slice(&[PAYLOAD_FORMAT, format]);
-        }
-        if let Some(expiry_s) = self.expiry_s {
-            out.push(MESSAGE_EXPIRY);
-            out.extend_from_slice(&expiry_s.to_be_bytes());
-        }
-        let mut binary = |id: u8, values: &[&[u8]]| {
-            out.push(id);
-            for value in values {
-                let length = u16::try_from(value.len()).expect("it came with two length bytes");
-                out.extend_from_slice(&length.to_be_bytes());
-                out.extend_from_slice(value);
-            }
-        };
-        if let Some(text) = self.content_type {
-            binary(CONTENT_TYPE, &[text.as_bytes()]);
-        }
-        if let Some(text) = self.response_topic {
-            binary(RESPONSE_TOPIC, &[text.as_bytes()]);
-        }
-        if let Some(data) = self.correlation_data {
-            binary(CORRELATION_DATA, &[data]);
-        }
-        for (key, value) in self.user {
-            binary(USER_PROPERTY, &[key.as_bytes(), value.as_bytes()]);
-        }
-        out
-    }
+/// Appends a property whose value is a text or bytes with their length.
+pub(crate) fn put_binary(out: &mut Vec<u8>, id: u8, value: &[u8]) {
+    let length = u16::try_from(value.len()).expect("two length bytes are enough for what we send");
+    put(out, id, &length.to_be_bytes());
+    out.extend_from_slice(value);
 }
 
 #[cfg(test)]
@@ -233,21 +284,18 @@ mod tests {
     use crate::mqtt::packet::reason;
 
     fn sample() -> Vec<u8> {
-        let user = [("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
-        Travelling {
-            payload_format: Some(1),
-            expiry_s: Some(60),
-            content_type: Some("text"),
-            response_topic: Some("re/ply"),
-            correlation_data: Some(&[0, 255]),
-            user: &user,
-        }
-        .encode()
+        let mut out = vec![id::PAYLOAD_FORMAT, 1, id::MESSAGE_EXPIRY, 0, 0, 0, 60];
+        put_binary(&mut out, id::CONTENT_TYPE, b"text");
+        put_binary(&mut out, id::RESPONSE_TOPIC, b"re/ply");
+        put_binary(&mut out, id::CORRELATION_DATA, &[0, 255]);
+        out.extend_from_slice(&[id::USER_PROPERTY, 0, 1, b'a', 0, 1, b'1']);
+        out.extend_from_slice(&[id::USER_PROPERTY, 0, 1, b'a', 0, 1, b'2']);
+        out
     }
 
     #[test]
     fn an_alias_stays_between_client_and_server() {
-        let mut with_alias = vec![TOPIC_ALIAS, 0, 7];
+        let mut with_alias = vec![id::TOPIC_ALIAS, 0, 7];
         with_alias.extend_from_slice(&sample());
         assert_eq!(check_publish(&with_alias), Ok(Some(7)));
         assert_eq!(without_alias(&with_alias), sample());
@@ -259,7 +307,7 @@ mod tests {
         let mut out = Vec::new();
         put_delivery(&mut out, &sample(), Some(9), [5, 300].into_iter());
         assert_eq!(expiry_s(&out), Some(9));
-        assert!(out.ends_with(&[SUBSCRIPTION_ID, 5, SUBSCRIPTION_ID, 0xAC, 0x02]));
+        assert!(out.ends_with(&[id::SUBSCRIPTION_ID, 5, id::SUBSCRIPTION_ID, 0xAC, 0x02]));
         assert_eq!(out.len(), sample().len() + 5);
     }
 

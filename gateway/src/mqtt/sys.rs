@@ -199,7 +199,7 @@ impl Feed {
     /// Returns when the figures have been made anew.
     pub(crate) async fn changed(&mut self) {
         if self.watch.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -15,4 +15,5 @@ mod power;
 mod process;
 mod query;
 mod raw;
+mod spec;
 mod subscribers;
