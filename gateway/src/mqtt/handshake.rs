@@ -178,6 +178,7 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         receive_maximum: connect.receive_maximum,
         packet_bytes_max: connect.packet_bytes_max,
         alias_max: connect.alias_max,
+        lasts: connect.expiry_s > 0,
         access: entered.access,
     };
     let end = context.journal().end();

@@ -14,7 +14,6 @@ pub(crate) enum Version {
 /// Reason codes of MQTT 5, section 2.4; [`super::codec`] maps them for 3.1.1.
 pub(crate) mod reason {
     pub(crate) const SUCCESS: u8 = 0x00;
-    pub(crate) const DISCONNECT_WITH_WILL: u8 = 0x04;
     pub(crate) const NO_SUBSCRIPTION: u8 = 0x11;
     pub(crate) const UNSPECIFIED: u8 = 0x80;
     pub(crate) const MALFORMED: u8 = 0x81;

@@ -46,6 +46,8 @@ pub(crate) struct Subscriber {
     pub(crate) packet_bytes_max: u32,
     /// Topic aliases that the client takes.
     pub(crate) alias_max: u16,
+    /// The session outlives the connection.
+    pub(crate) lasts: bool,
     pub(crate) access: Arc<Access>,
 }
 
@@ -387,14 +389,20 @@ impl Outbound {
             identifiers.extend(self.subscriptions[number as usize].identifier);
         });
         let mut properties = Vec::new();
-        let left = self.put_properties(now_ms, message, &mut properties, &identifiers);
-        if left.is_none() || !self.may_receive(message) {
+        // Of QoS 2 the client may have a part: what was sent does not expire [MQTT-4.3.3-7].
+        let qos = if entry.phase == Phase::Once { 1 } else { 2 };
+        let left_s = match left_s(now_ms, message) {
+            Some(0) if qos == 1 => None,
+            left_s => Some(left_s.map(|left_s| left_s.max(1))),
+        };
+        let Some(left_s) = left_s.filter(|_| self.may_receive(message)) else {
             self.forget(entry.id);
             return Offer::Expired;
-        }
+        };
+        self.put_properties(left_s, message, &mut properties, &identifiers);
         let outgoing = Outgoing {
             dup: true,
-            qos: if entry.phase == Phase::Once { 1 } else { 2 },
+            qos,
             retain: false,
             topic: message.topic,
             id: entry.id,
@@ -418,31 +426,23 @@ impl Outbound {
         self.subscriber.access.may_receive(message.topic)
     }
 
-    fn packet_bytes_max(&self) -> usize {
+    /// The largest packet that the client takes, in bytes.
+    pub(crate) fn packet_bytes_max(&self) -> usize {
         usize::try_from(self.subscriber.packet_bytes_max).unwrap_or(usize::MAX)
     }
 
-    /// Writes the properties for this subscriber; none if the message has expired.
+    /// Writes the properties for this subscriber.
     fn put_properties(
         &self,
-        now_ms: i64,
+        left_s: Option<u32>,
         message: &Publish<'_>,
         properties: &mut Vec<u8>,
         identifiers: &[u32],
-    ) -> Option<()> {
-        let mut left_s = None;
-        if !message.properties.is_empty()
-            && let Some(expiry_s) = properties::expiry_s(message.properties)
-        {
-            let age_ms = now_ms.saturating_sub(message.arrival_ms).max(0);
-            let age_s = u32::try_from(age_ms / 1000).unwrap_or(u32::MAX);
-            left_s = Some(expiry_s.checked_sub(age_s).filter(|left_s| *left_s > 0)?);
-        }
+    ) {
         if self.subscriber.version == Version::V5 {
             let identifiers = identifiers.iter().copied();
             properties::put_delivery(properties, message.properties, left_s, identifiers);
         }
-        Some(())
     }
 
     fn send(
@@ -455,12 +455,14 @@ impl Outbound {
         if !self.may_receive(message) {
             return Offer::NotForUs;
         }
+        let left_s = left_s(now_ms, message);
+        if left_s == Some(0) {
+            return Offer::Expired;
+        }
         let mut properties = std::mem::take(&mut self.properties);
         properties.clear();
-        let offer = match self.put_properties(now_ms, message, &mut properties, how.identifiers) {
-            Some(()) => self.put_message(how, message, &mut properties, out),
-            None => Offer::Expired,
-        };
+        self.put_properties(left_s, message, &mut properties, how.identifiers);
+        let offer = self.put_message(how, message, &mut properties, out);
         self.properties = properties;
         offer
     }
@@ -490,6 +492,16 @@ impl Outbound {
         self.aliases.sent(message.topic, spelling);
         Offer::Sent
     }
+}
+
+/// The seconds that are left of the message's time to live, if it has one; 0 when it is over.
+fn left_s(now_ms: i64, message: &Publish<'_>) -> Option<u32> {
+    if message.properties.is_empty() {
+        return None;
+    }
+    let expiry_s = properties::expiry_s(message.properties)?;
+    let age_ms = now_ms.saturating_sub(message.arrival_ms).max(0);
+    Some(expiry_s.saturating_sub(u32::try_from(age_ms / 1000).unwrap_or(u32::MAX)))
 }
 
 /// How a message goes out.

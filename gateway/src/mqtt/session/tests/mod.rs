@@ -18,14 +18,16 @@ fn subscriber(version: Version) -> Subscriber {
         version,
         client: "c".into(),
         receive_maximum: 3,
-        packet_bytes_max: 1000,
+        packet_bytes_max: 1100,
         alias_max: 0,
+        lasts: true,
         access: Arc::new(Access::All),
     }
 }
 
 fn session(version: Version, recorded: bool, stored: Stored) -> Session {
-    Session::new(subscriber(version), recorded, stored, 0)
+    let subscriber = Subscriber { lasts: recorded, ..subscriber(version) };
+    Session::new(subscriber, recorded, stored, 0)
 }
 
 /// The packets of `bytes`, decoded as the shell does.

@@ -167,7 +167,7 @@ fn a_message_is_not_sent_when_its_time_is_over_or_its_packet_is_too_large() {
     assert_eq!(session.outbound.offer(10_000, 0, &expiring, &mut out), Offer::Expired);
     assert_eq!(session.outbound.offer(4_000, 1, &expiring, &mut out), Offer::Sent);
     assert_eq!(sent(&out, Version::V5).4, [0x02, 0, 0, 0, 6]);
-    let large = vec![0; 1000];
+    let large = vec![0; 1100];
     let large = Publish { payload: &large, ..message("a", 0) };
     out.clear();
     assert_eq!(session.outbound.offer(0, 2, &large, &mut out), Offer::TooLarge);
