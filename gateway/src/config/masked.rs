@@ -53,6 +53,12 @@ impl Config {
             "gateway": { "id": self.id, "data_dir": self.data_dir },
             "mqtt": {
                 "listen": self.mqtt.listen,
+                "tls": self.mqtt.tls.as_ref().map(|tls| json!({
+                    "listen": tls.listen,
+                    "certificate": tls.certificate,
+                    "key": tls.key,
+                    "client_ca": tls.client_ca,
+                })),
                 "max_connections": self.mqtt.max_connections,
                 "max_packet_bytes": self.mqtt.max_packet_bytes,
             },

@@ -51,6 +51,8 @@ pub struct Config {
 pub struct MqttConfig {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where it listens for TLS.
+    pub tls: Option<TlsConfig>,
     /// Connections at a time.
     pub max_connections: u32,
     /// The largest packet that is read, in bytes.
@@ -60,6 +62,19 @@ pub struct MqttConfig {
     /// What a client without a name may do; `None`: everything, on loopback only, unless there are
     /// users.
     pub anonymous: Option<RulesConfig>,
+}
+
+/// The front door's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A PEM file: our certificate and those between it and a CA that clients know.
+    pub certificate: PathBuf,
+    /// A PEM file: the private key of the certificate.
+    pub key: PathBuf,
+    /// A PEM file: CAs of clients, which then need a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A user of the front door.

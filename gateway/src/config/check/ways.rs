@@ -1,0 +1,25 @@
+//! `[mqtt.tls]`: the ways in beside plain TCP.
+
+use super::super::{TlsConfig, raw};
+use super::Checker;
+use crate::mqtt::{TlsPart, check_tls};
+
+impl Checker<'_> {
+    pub(super) fn tls(&mut self, raw: &raw::Tls) -> TlsConfig {
+        let config = TlsConfig {
+            listen: self.address("mqtt.tls.listen", raw.listen.as_ref(), 8883),
+            certificate: self.path(raw.certificate.get_ref()),
+            key: self.path(raw.key.get_ref()),
+            client_ca: raw.client_ca.as_ref().map(|ca| self.path(ca.get_ref())),
+        };
+        for fault in check_tls(&config) {
+            let text = match fault.part {
+                TlsPart::Certificate => &raw.certificate,
+                TlsPart::Key => &raw.key,
+                TlsPart::ClientCa => raw.client_ca.as_ref().unwrap_or(&raw.certificate),
+            };
+            self.fault(text.span().start, fault.part.config_key(), fault.text());
+        }
+        config
+    }
+}

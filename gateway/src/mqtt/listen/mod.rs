@@ -1,0 +1,152 @@
+//! The ways in: listeners of several kinds, each of which makes a stream of bytes and a [`Peer`].
+//!
+//! ```text
+//! accept (never waits for a peer) -> Arrival -> open (TLS, in the connection's own task) -> MQTT
+//! ```
+
+mod certificate;
+mod renew;
+mod tcp;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::peer::Peer;
+use crate::config::MqttConfig;
+
+#[cfg(test)]
+mod tests;
+
+pub use renew::Renewal;
+pub(crate) use renew::keep_fresh;
+pub(crate) use tls::Tls;
+pub use tls::{TlsFault, TlsPart, check_tls};
+
+/// How a connection comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// Plain TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+impl Way {
+    /// As metrics and log lines name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// A socket that was accepted; nothing has been read from it.
+pub(crate) struct Arrival {
+    pub(crate) way: Way,
+    pub(crate) socket: TcpStream,
+    pub(crate) address: SocketAddr,
+}
+
+impl Arrival {
+    /// Where it comes from, as far as the socket says.
+    pub(crate) fn peer(&self) -> Peer {
+        self.address.into()
+    }
+}
+
+/// Why an arrival did not come as far as MQTT.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// The peer went away.
+    Gone,
+    /// It did something wrong, or was refused.
+    Refused(String),
+}
+
+/// Any stream of bytes.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// A stream that is more than a socket. One type for all of them: next to what they do, a call
+/// through a pointer costs nothing, and the session's code is there once.
+pub(crate) type Layered = Box<dyn ByteStream>;
+
+struct Listener {
+    way: Way,
+    socket: TcpListener,
+}
+
+/// All listeners of the front door.
+pub(crate) struct Listeners {
+    listeners: Vec<Listener>,
+    /// Whose turn it is to be asked first.
+    first: usize,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Listeners {
+    /// Opens all ways in that the configuration names.
+    pub(crate) fn bind(config: &MqttConfig) -> io::Result<Self> {
+        let mut listeners =
+            vec![Listener { way: Way::Tcp, socket: tcp::listen("mqtt.listen", config.listen)? }];
+        let tls = config.tls.as_ref().map(Tls::load).transpose().map_err(|faults| {
+            let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            io::Error::new(io::ErrorKind::InvalidInput, lines.join("\n"))
+        })?;
+        if let Some(config) = &config.tls {
+            let socket = tcp::listen("mqtt.tls.listen", config.listen)?;
+            listeners.push(Listener { way: Way::Tls, socket });
+        }
+        Ok(Self { listeners, first: 0, tls: tls.map(Arc::new) })
+    }
+
+    /// Our side of TLS, where there is one.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Where each way of the network listens.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (Way, SocketAddr)> {
+        self.listeners.iter().filter_map(|listener| {
+            let address = listener.socket.local_addr().ok()?;
+            Some((listener.way, address))
+        })
+    }
+
+    /// The next connection, of whatever way; a busy one does not keep the others from theirs.
+    /// Dropping the future loses nothing.
+    pub(crate) async fn accept(&mut self) -> io::Result<Arrival> {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
+        let count = self.listeners.len();
+        for turn in 0..count {
+            let Listener { way, socket } = &self.listeners[(self.first + turn) % count];
+            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                self.first = (self.first + turn + 1) % count;
+                let way = *way;
+                let arrival = |(socket, address)| Arrival { way, socket, address };
+                return Poll::Ready(accepted.map(arrival));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Brings an arrival to where MQTT begins; none where it is there already, as on a plain socket.
+pub(crate) async fn open(arrival: Arrival, tls: Option<&Tls>) -> Result<(Layered, Peer), Unopened> {
+    let mut peer = arrival.peer();
+    let tls = tls.ok_or(Unopened::Gone)?;
+    let (stream, certificate) = tls.accept(arrival.socket).await?;
+    peer.certificate = certificate;
+    Ok((Box::new(stream), peer))
+}
