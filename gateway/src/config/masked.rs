@@ -59,6 +59,10 @@ impl Config {
                     "key": tls.key,
                     "client_ca": tls.client_ca,
                 })),
+                "websocket": self.mqtt.websocket.map(|websocket| json!({
+                    "listen": websocket.listen,
+                    "tls": websocket.tls,
+                })),
                 "max_connections": self.mqtt.max_connections,
                 "max_packet_bytes": self.mqtt.max_packet_bytes,
             },

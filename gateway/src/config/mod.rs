@@ -53,6 +53,8 @@ pub struct MqttConfig {
     pub listen: SocketAddr,
     /// Where it listens for TLS.
     pub tls: Option<TlsConfig>,
+    /// Where it listens for WebSocket.
+    pub websocket: Option<WebSocketConfig>,
     /// Connections at a time.
     pub max_connections: u32,
     /// The largest packet that is read, in bytes.
@@ -75,6 +77,15 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// A PEM file: CAs of clients, which then need a certificate.
     pub client_ca: Option<PathBuf>,
+}
+
+/// MQTT over WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Whether it comes through TLS, with the certificate of [`TlsConfig`].
+    pub tls: bool,
 }
 
 /// A user of the front door.

@@ -48,7 +48,7 @@ pub(super) struct Mqtt {
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) max_packet_size: Option<Text>,
     pub(super) tls: Option<Tls>,
-    pub(super) websocket: Option<Spanned<toml::Value>>,
+    pub(super) websocket: Option<WebSocket>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,6 +58,13 @@ pub(super) struct Tls {
     pub(super) certificate: Text,
     pub(super) key: Text,
     pub(super) client_ca: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebSocket {
+    pub(super) listen: Option<Text>,
+    pub(super) tls: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -178,6 +178,7 @@ mod tests {
         Gate::new(&MqttConfig {
             listen: "127.0.0.1:0".parse().expect("an address"),
             tls: None,
+            websocket: None,
             max_connections: 1,
             max_packet_bytes: 1 << 16,
             users,

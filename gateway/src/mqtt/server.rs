@@ -17,7 +17,7 @@ use super::complaints::Complaints;
 use super::connection::unix_ms;
 use super::context::Context;
 use super::handshake::handshake;
-use super::listen::{Arrival, Listeners, Renewal, Tls, Unopened, Way, keep_fresh, open};
+use super::listen::{Arrival, Listeners, Opener, Renewal, Unopened, Way, keep_fresh};
 use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
 use super::peer::Peer;
@@ -139,8 +139,8 @@ impl MqttServer {
         for (way, address) in listeners.addresses() {
             info!(way = way.name(), %address, "listening");
         }
-        let tls = listeners.tls().cloned();
-        if let Some(tls) = tls.clone() {
+        let opener = listeners.opener().clone();
+        if let Some(tls) = opener.tls().cloned() {
             connections.spawn(keep_fresh(tls, renewal, shutdown.clone()));
         }
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -156,7 +156,7 @@ impl MqttServer {
                     Ok(arrival) => {
                         if let Some((permit, refuse)) = place(&places, &refusals) {
                             let (context, shutdown) = (Arc::clone(&context), shutdown.clone());
-                            let served = serve(arrival, context, tls.clone(), shutdown, refuse);
+                            let served = serve(arrival, context, opener.clone(), shutdown, refuse);
                             connections.spawn(async move {
                                 served.await;
                                 drop(permit);
@@ -201,7 +201,7 @@ fn place(
 async fn serve(
     arrival: Arrival,
     context: Arc<Context>,
-    tls: Option<Arc<Tls>>,
+    opener: Opener,
     shutdown: watch::Receiver<bool>,
     refuse: Option<Fault>,
 ) {
@@ -213,7 +213,7 @@ async fn serve(
     if way == Way::Tcp {
         return visit.converse(arrival.socket, peer).await;
     }
-    let opening = timeout_at(visit.deadline, open(arrival, tls.as_deref()));
+    let opening = timeout_at(visit.deadline, opener.open(arrival));
     let mut shutdown = visit.shutdown.clone();
     let opened = tokio::select! {
         opened = Box::pin(opening) => opened,

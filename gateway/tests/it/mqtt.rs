@@ -334,6 +334,7 @@ async fn a_port_that_is_taken_says_which_and_what_to_do() {
     let taken = MqttConfig {
         listen: door.address,
         tls: None,
+        websocket: None,
         max_connections: 1,
         max_packet_bytes: 1000,
         users: Vec::new(),

@@ -1,6 +1,6 @@
-//! `[mqtt.tls]`: the ways in beside plain TCP.
+//! `[mqtt.tls]` and `[mqtt.websocket]`: the ways in beside plain TCP.
 
-use super::super::{TlsConfig, raw};
+use super::super::{TlsConfig, WebSocketConfig, raw};
 use super::Checker;
 use crate::mqtt::{TlsPart, check_tls};
 
@@ -21,5 +21,16 @@ impl Checker<'_> {
             self.fault(text.span().start, fault.part.config_key(), fault.text());
         }
         config
+    }
+
+    pub(super) fn websocket(&mut self, raw: &raw::WebSocket, has_tls: bool) -> WebSocketConfig {
+        let listen = self.address("mqtt.websocket.listen", raw.listen.as_ref(), 8083);
+        let tls = self.take_or("mqtt.websocket.tls", raw.tls.as_ref(), false, |tls| match *tls {
+            true if !has_tls => {
+                Err("there is no [mqtt.tls] whose certificate it could show; add it".to_owned())
+            }
+            tls => Ok(tls),
+        });
+        WebSocketConfig { listen, tls }
     }
 }

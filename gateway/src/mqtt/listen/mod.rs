@@ -1,13 +1,16 @@
 //! The ways in: listeners of several kinds, each of which makes a stream of bytes and a [`Peer`].
 //!
 //! ```text
-//! accept (never waits for a peer) -> Arrival -> open (TLS, in the connection's own task) -> MQTT
+//! accept (never waits for a peer) -> Arrival -> open (TLS, WebSocket) -> MQTT
+//!                                               in the connection's own task
 //! ```
 
 mod certificate;
 mod renew;
 mod tcp;
 mod tls;
+mod upgrade;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +20,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::peer::Peer;
+use super::peer::{Origin, Peer};
 use crate::config::MqttConfig;
 
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod tests;
 pub use renew::Renewal;
 pub(crate) use renew::keep_fresh;
 pub(crate) use tls::Tls;
+use tls::{Speaks, TlsStream};
 pub use tls::{TlsFault, TlsPart, check_tls};
 
 /// How a connection comes in.
@@ -35,6 +39,10 @@ pub enum Way {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// WebSocket over TCP.
+    WebSocket,
+    /// WebSocket over TLS.
+    WebSocketTls,
 }
 
 impl Way {
@@ -43,6 +51,8 @@ impl Way {
         match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::WebSocket => "websocket",
+            Self::WebSocketTls => "websocket-tls",
         }
     }
 }
@@ -89,7 +99,7 @@ pub(crate) struct Listeners {
     listeners: Vec<Listener>,
     /// Whose turn it is to be asked first.
     first: usize,
-    tls: Option<Arc<Tls>>,
+    opener: Opener,
 }
 
 impl Listeners {
@@ -105,12 +115,19 @@ impl Listeners {
             let socket = tcp::listen("mqtt.tls.listen", config.listen)?;
             listeners.push(Listener { way: Way::Tls, socket });
         }
-        Ok(Self { listeners, first: 0, tls: tls.map(Arc::new) })
+        if let Some(config) = &config.websocket {
+            let socket = tcp::listen("mqtt.websocket.listen", config.listen)?;
+            let way = if config.tls { Way::WebSocketTls } else { Way::WebSocket };
+            listeners.push(Listener { way, socket });
+        }
+        let packet_bytes_max = usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX);
+        let opener = Opener { tls: tls.map(Arc::new), packet_bytes_max };
+        Ok(Self { listeners, first: 0, opener })
     }
 
-    /// Our side of TLS, where there is one.
-    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
-        self.tls.as_ref()
+    /// What opens the arrivals.
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
     }
 
     /// Where each way of the network listens.
@@ -142,11 +159,59 @@ impl Listeners {
     }
 }
 
-/// Brings an arrival to where MQTT begins; none where it is there already, as on a plain socket.
-pub(crate) async fn open(arrival: Arrival, tls: Option<&Tls>) -> Result<(Layered, Peer), Unopened> {
-    let mut peer = arrival.peer();
-    let tls = tls.ok_or(Unopened::Gone)?;
-    let (stream, certificate) = tls.accept(arrival.socket).await?;
-    peer.certificate = certificate;
-    Ok((Box::new(stream), peer))
+/// Brings arrivals to where MQTT begins.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    tls: Option<Arc<Tls>>,
+    packet_bytes_max: usize,
+}
+
+impl Opener {
+    /// Our side of TLS, where there is one.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// Does all that comes before MQTT. It waits for the peer, for as long as that lets it.
+    pub(crate) async fn open(&self, arrival: Arrival) -> Result<(Layered, Peer), Unopened> {
+        let mut peer = arrival.peer();
+        let Arrival { way, socket, address } = arrival;
+        let stream: Layered = match way {
+            Way::Tcp => Box::new(socket),
+            Way::Tls => Box::new(self.secure(socket, Speaks::Mqtt, &mut peer).await?),
+            Way::WebSocket => self.upgrade(socket, address, &mut peer).await?,
+            Way::WebSocketTls => {
+                let stream = self.secure(socket, Speaks::Http, &mut peer).await?;
+                self.upgrade(stream, address, &mut peer).await?
+            }
+        };
+        Ok((stream, peer))
+    }
+
+    async fn secure(
+        &self,
+        socket: TcpStream,
+        speaks: Speaks,
+        peer: &mut Peer,
+    ) -> Result<TlsStream, Unopened> {
+        let tls = self.tls.as_ref().expect("a listener for TLS comes with our side of it");
+        let (stream, certificate) = tls.accept(socket, speaks).await?;
+        peer.certificate = certificate;
+        Ok(stream)
+    }
+
+    /// A message may hold two of the largest packets: clients put together what has waited.
+    async fn upgrade<S: ByteStream + 'static>(
+        &self,
+        stream: S,
+        address: SocketAddr,
+        peer: &mut Peer,
+    ) -> Result<Layered, Unopened> {
+        let message_bytes_max = self.packet_bytes_max.saturating_mul(2);
+        let (stream, from_page) = websocket::accept(stream, message_bytes_max).await?;
+        if from_page {
+            peer.origin = Origin::Page(address);
+        }
+        Ok(Box::new(stream))
+    }
 }

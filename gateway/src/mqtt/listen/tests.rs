@@ -79,8 +79,7 @@ async fn the_name_in_a_clients_certificate_goes_with_its_peer() {
     {
         let opened = async {
             let arrival = listeners.accept().await.expect("accepted");
-            let tls = listeners.tls().map(Arc::as_ref);
-            open(arrival, tls).await.expect("a handshake").1
+            listeners.opener().open(arrival).await.expect("a handshake").1
         };
         let (peer, ()) = tokio::join!(opened, connect(at, &ca, params));
         assert_eq!(peer.certificate.as_deref(), expected);

@@ -17,17 +17,39 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
-use tokio_rustls::server::TlsStream;
 
 use super::Unopened;
 use super::certificate::client_name;
 use crate::config::TlsConfig;
 
+/// A socket with TLS around it.
+pub(super) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
 /// What a connection encrypts ahead of its socket, at most.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
 
-/// MQTT as ALPN names it.
-const MQTT: &[u8] = b"mqtt";
+/// What is spoken inside TLS, as ALPN names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaks {
+    Mqtt,
+    /// What a WebSocket begins with.
+    Http,
+}
+
+impl Speaks {
+    fn alpn(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Http => "http/1.1",
+        }
+    }
+}
+
+/// The same certificate for all that is spoken.
+struct Sides {
+    mqtt: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+}
 
 /// A file of `[mqtt.tls]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +108,7 @@ pub fn check_tls(config: &TlsConfig) -> Vec<TlsFault> {
 /// Our side of TLS.
 pub(crate) struct Tls {
     files: TlsConfig,
-    current: Mutex<Arc<ServerConfig>>,
+    current: Mutex<Sides>,
 }
 
 impl Tls {
@@ -111,20 +133,29 @@ impl Tls {
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, Option<Arc<str>>), Unopened> {
-        let current = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        speaks: Speaks,
+    ) -> Result<(TlsStream, Option<Arc<str>>), Unopened> {
+        let current = self.side(speaks);
         let limit = |session: &mut tokio_rustls::rustls::ServerConnection| {
             session.set_buffer_limit(Some(AHEAD_BYTES_MAX));
         };
         let accepting = TlsAcceptor::from(current).accept_with(stream, limit);
-        let stream = accepting.await.map_err(|problem| explain(&problem))?;
+        let stream = accepting.await.map_err(|problem| explain(&problem, speaks))?;
         let shown = stream.get_ref().1.peer_certificates();
         let name = shown.and_then(|chain| client_name(chain.first()?)).map(Arc::from);
         Ok((stream, name))
     }
+
+    fn side(&self, speaks: Speaks) -> Arc<ServerConfig> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(match speaks {
+            Speaks::Mqtt => &current.mqtt,
+            Speaks::Http => &current.http,
+        })
+    }
 }
 
-fn load(config: &TlsConfig) -> Result<Arc<ServerConfig>, Vec<TlsFault>> {
+fn load(config: &TlsConfig) -> Result<Sides, Vec<TlsFault>> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(TlsPart::Certificate, &config.certificate);
     let key = private_key(&config.key);
@@ -141,8 +172,11 @@ fn load(config: &TlsConfig) -> Result<Arc<ServerConfig>, Vec<TlsFault>> {
         .expect("ring has suites for both versions")
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(ours)));
-    server.alpn_protocols = vec![MQTT.to_vec()];
-    Ok(Arc::new(server))
+    let mut side = |speaks: Speaks| {
+        server.alpn_protocols = vec![speaks.alpn().into()];
+        Arc::new(server.clone())
+    };
+    Ok(Sides { mqtt: side(Speaks::Mqtt), http: side(Speaks::Http) })
 }
 
 fn certified(
@@ -239,14 +273,14 @@ fn read(part: TlsPart, path: &Path) -> Result<Vec<u8>, TlsFault> {
 }
 
 /// Why a handshake failed, in words for the log; a client that only went away is not worth any.
-fn explain(problem: &io::Error) -> Unopened {
+fn explain(problem: &io::Error, speaks: Speaks) -> Unopened {
     let Some(tls) = problem.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return Unopened::Gone;
     };
     Unopened::Refused(match tls {
         Error::NoApplicationProtocol => {
-            "the client offers other protocols than \"mqtt\" (ALPN): let it offer mqtt, or none"
-                .to_owned()
+            let ours = speaks.alpn();
+            format!("the client offers other protocols by ALPN: let it offer {ours:?}, or none")
         }
         Error::InvalidMessage(_) => {
             format!("not TLS ({tls}): a client without TLS belongs to the port of mqtt.listen")

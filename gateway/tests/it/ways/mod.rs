@@ -1,5 +1,7 @@
 //! The ways in beside plain TCP, over real sockets.
 
 mod check;
+mod frames;
 mod pki;
 mod tls;
+mod websocket;
