@@ -53,6 +53,7 @@ impl Config {
             "gateway": { "id": self.id, "data_dir": self.data_dir },
             "mqtt": {
                 "listen": self.mqtt.listen,
+                "unix": self.mqtt.unix,
                 "tls": self.mqtt.tls.as_ref().map(|tls| json!({
                     "listen": tls.listen,
                     "certificate": tls.certificate,

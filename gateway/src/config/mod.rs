@@ -51,6 +51,8 @@ pub struct Config {
 pub struct MqttConfig {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The file of a Unix socket where it listens too.
+    pub unix: Option<PathBuf>,
     /// Where it listens for TLS.
     pub tls: Option<TlsConfig>,
     /// Where it listens for WebSocket.

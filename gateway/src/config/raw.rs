@@ -45,6 +45,7 @@ pub(super) struct Gateway {
 #[serde(deny_unknown_fields)]
 pub(super) struct Mqtt {
     pub(super) listen: Option<Text>,
+    pub(super) unix: Option<Text>,
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) max_packet_size: Option<Text>,
     pub(super) tls: Option<Tls>,

@@ -12,7 +12,6 @@ pub(crate) enum Origin {
     /// A page in a browser. Whatever its address, others than the owner of this machine wrote it.
     Page(SocketAddr),
     /// A Unix socket: a program of this machine that its file's permissions have let in.
-    #[expect(dead_code, reason = "the Unix listener makes it")]
     Unix,
 }
 

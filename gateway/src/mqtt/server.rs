@@ -17,7 +17,7 @@ use super::complaints::Complaints;
 use super::connection::unix_ms;
 use super::context::Context;
 use super::handshake::handshake;
-use super::listen::{Arrival, Listeners, Opener, Renewal, Unopened, Way, keep_fresh};
+use super::listen::{Arrival, Listeners, Opener, Renewal, Socket, Unopened, Way, keep_fresh};
 use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
 use super::peer::Peer;
@@ -208,11 +208,12 @@ async fn serve(
     let visit = Visit { deadline: Instant::now() + HANDSHAKE_MAX, context, shutdown, refuse };
     let (way, peer) = (arrival.way, arrival.peer());
     visit.context.metrics.arrived(way);
-    // Without it small acknowledgements wait for each other; with an error the socket is dead.
-    let _ = arrival.socket.set_nodelay(true);
-    if way == Way::Tcp {
-        return visit.converse(arrival.socket, peer).await;
-    }
+    let arrival = match arrival {
+        Arrival { way: Way::Tcp, socket: Socket::Net(socket, _) } => {
+            return visit.converse(socket, peer).await;
+        }
+        arrival => arrival,
+    };
     let opening = timeout_at(visit.deadline, opener.open(arrival));
     let mut shutdown = visit.shutdown.clone();
     let opened = tokio::select! {

@@ -333,6 +333,7 @@ async fn a_port_that_is_taken_says_which_and_what_to_do() {
     let door = Door::open(dir.path(), "");
     let taken = MqttConfig {
         listen: door.address,
+        unix: None,
         tls: None,
         websocket: None,
         max_connections: 1,

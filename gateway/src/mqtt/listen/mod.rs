@@ -9,6 +9,7 @@ mod certificate;
 mod renew;
 mod tcp;
 mod tls;
+mod unix;
 mod upgrade;
 mod websocket;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::peer::{Origin, Peer};
 use crate::config::MqttConfig;
@@ -43,6 +44,8 @@ pub enum Way {
     WebSocket,
     /// WebSocket over TLS.
     WebSocketTls,
+    /// A Unix socket.
+    Unix,
 }
 
 impl Way {
@@ -53,21 +56,30 @@ impl Way {
             Self::Tls => "tls",
             Self::WebSocket => "websocket",
             Self::WebSocketTls => "websocket-tls",
+            Self::Unix => "unix",
         }
     }
+}
+
+/// A socket of the system.
+pub(crate) enum Socket {
+    Net(TcpStream, SocketAddr),
+    Unix(UnixStream),
 }
 
 /// A socket that was accepted; nothing has been read from it.
 pub(crate) struct Arrival {
     pub(crate) way: Way,
-    pub(crate) socket: TcpStream,
-    pub(crate) address: SocketAddr,
+    pub(crate) socket: Socket,
 }
 
 impl Arrival {
     /// Where it comes from, as far as the socket says.
     pub(crate) fn peer(&self) -> Peer {
-        self.address.into()
+        match self.socket {
+            Socket::Net(_, address) => address.into(),
+            Socket::Unix(_) => Peer::new(Origin::Unix),
+        }
     }
 }
 
@@ -89,9 +101,26 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 /// through a pointer costs nothing, and the session's code is there once.
 pub(crate) type Layered = Box<dyn ByteStream>;
 
-struct Listener {
-    way: Way,
-    socket: TcpListener,
+enum Listener {
+    Net(Way, TcpListener),
+    Unix(unix::Listener),
+}
+
+impl Listener {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
+        match self {
+            Self::Net(way, listener) => listener.poll_accept(cx).map_ok(|(socket, address)| {
+                // Without it small acknowledgements wait for each other; with an error the socket
+                // is dead.
+                let _ = socket.set_nodelay(true);
+                Arrival { way: *way, socket: Socket::Net(socket, address) }
+            }),
+            Self::Unix(listener) => listener
+                .socket
+                .poll_accept(cx)
+                .map_ok(|(socket, _)| Arrival { way: Way::Unix, socket: Socket::Unix(socket) }),
+        }
+    }
 }
 
 /// All listeners of the front door.
@@ -106,19 +135,22 @@ impl Listeners {
     /// Opens all ways in that the configuration names.
     pub(crate) fn bind(config: &MqttConfig) -> io::Result<Self> {
         let mut listeners =
-            vec![Listener { way: Way::Tcp, socket: tcp::listen("mqtt.listen", config.listen)? }];
+            vec![Listener::Net(Way::Tcp, tcp::listen("mqtt.listen", config.listen)?)];
         let tls = config.tls.as_ref().map(Tls::load).transpose().map_err(|faults| {
             let lines: Vec<_> = faults.iter().map(ToString::to_string).collect();
             io::Error::new(io::ErrorKind::InvalidInput, lines.join("\n"))
         })?;
         if let Some(config) = &config.tls {
             let socket = tcp::listen("mqtt.tls.listen", config.listen)?;
-            listeners.push(Listener { way: Way::Tls, socket });
+            listeners.push(Listener::Net(Way::Tls, socket));
         }
         if let Some(config) = &config.websocket {
             let socket = tcp::listen("mqtt.websocket.listen", config.listen)?;
             let way = if config.tls { Way::WebSocketTls } else { Way::WebSocket };
-            listeners.push(Listener { way, socket });
+            listeners.push(Listener::Net(way, socket));
+        }
+        if let Some(path) = &config.unix {
+            listeners.push(Listener::Unix(unix::listen(path)?));
         }
         let packet_bytes_max = usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX);
         let opener = Opener { tls: tls.map(Arc::new), packet_bytes_max };
@@ -133,8 +165,8 @@ impl Listeners {
     /// Where each way of the network listens.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (Way, SocketAddr)> {
         self.listeners.iter().filter_map(|listener| {
-            let address = listener.socket.local_addr().ok()?;
-            Some((listener.way, address))
+            let Listener::Net(way, listener) = listener else { return None };
+            Some((*way, listener.local_addr().ok()?))
         })
     }
 
@@ -147,12 +179,10 @@ impl Listeners {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
         let count = self.listeners.len();
         for turn in 0..count {
-            let Listener { way, socket } = &self.listeners[(self.first + turn) % count];
-            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+            let listener = &self.listeners[(self.first + turn) % count];
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 self.first = (self.first + turn + 1) % count;
-                let way = *way;
-                let arrival = |(socket, address)| Arrival { way, socket, address };
-                return Poll::Ready(accepted.map(arrival));
+                return Poll::Ready(accepted);
             }
         }
         Poll::Pending
@@ -175,9 +205,12 @@ impl Opener {
     /// Does all that comes before MQTT. It waits for the peer, for as long as that lets it.
     pub(crate) async fn open(&self, arrival: Arrival) -> Result<(Layered, Peer), Unopened> {
         let mut peer = arrival.peer();
-        let Arrival { way, socket, address } = arrival;
-        let stream: Layered = match way {
-            Way::Tcp => Box::new(socket),
+        let (socket, address) = match arrival.socket {
+            Socket::Net(socket, address) => (socket, address),
+            Socket::Unix(socket) => return Ok((Box::new(socket), peer)),
+        };
+        let stream: Layered = match arrival.way {
+            Way::Tcp | Way::Unix => Box::new(socket),
             Way::Tls => Box::new(self.secure(socket, Speaks::Mqtt, &mut peer).await?),
             Way::WebSocket => self.upgrade(socket, address, &mut peer).await?,
             Way::WebSocketTls => {

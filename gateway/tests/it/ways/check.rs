@@ -47,6 +47,31 @@ fn files_of_tls_have_to_be_there_and_to_belong_together() {
     }
 }
 
+#[test]
+fn a_way_in_that_cannot_be_is_told_with_its_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let long = format!("unix = \"{}\"\n", "x".repeat(108));
+    for (more, line, key, words) in [
+        (&*long, 11, "mqtt.unix", "at most 107"),
+        ("unix = \"\"\n", 11, "mqtt.unix", "/run/headwater/mqtt.sock"),
+        ("[mqtt.websocket]\ntls = true\n", 12, "mqtt.websocket.tls", "[mqtt.tls]"),
+        ("[mqtt.websocket]\nlisten = \"x\"\n", 12, "mqtt.websocket.listen", "0.0.0.0:8083"),
+        ("[mqtt.tls]\nkey = \"k\"\n", 11, "mqtt.tls", "missing field `certificate`"),
+    ] {
+        // The section [mqtt] comes last, so that what is added belongs to it.
+        let path = dir.path().join("headwater.toml");
+        let text = format!(
+            "[gateway]\nid = \"test\"\ndata_dir = \"data\"\n[http]\nlisten = \"127.0.0.1:0\"\n\n\n\n\
+             [mqtt]\nlisten = \"127.0.0.1:0\"\n{more}"
+        );
+        std::fs::write(&path, text).expect("written");
+        let (code, said) = check(&path);
+        assert_eq!(code, Some(78), "{said}");
+        let place = format!("headwater.toml:{line}: {key}");
+        assert!(said.contains(&place) && said.contains(words), "{place} {words}, got: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sighup_reads_certificates_again_though_the_files_look_the_same() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -4,4 +4,5 @@ mod check;
 mod frames;
 mod pki;
 mod tls;
+mod unix;
 mod websocket;
