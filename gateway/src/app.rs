@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 use crate::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use crate::http::{Ask, HttpServer, Sources};
 use crate::journal::{Journal, JournalOptions, Recovery};
-use crate::mqtt::{MqttMetrics, MqttServer, MqttState};
+use crate::mqtt::{MqttMetrics, MqttServer, MqttState, Renewal};
 use crate::node::Nodes;
 use crate::placement::{Around, Placement, PlacementMetrics, log_dir};
 use crate::projection::Follower;
@@ -33,6 +33,7 @@ pub(crate) const CATALOG_FILE: &str = "catalog.redb";
 pub struct App {
     journal: Journal,
     mqtt_addr: SocketAddr,
+    renewal: Renewal,
     http_addr: SocketAddr,
     shutdown: watch::Sender<bool>,
     rooms: JoinSet<(&'static str, Result<(), String>)>,
@@ -95,7 +96,8 @@ impl App {
             applied,
             mqtt_metrics,
         )
-        .map_err(|problem| taken("mqtt.listen", house.config.mqtt.listen, &problem))?;
+        .map_err(|problem| Failure::new(code_of(&problem), problem))?;
+        let renewal = mqtt.renewal();
         let mqtt_addr = mqtt
             .local_addr()
             .map_err(|problem| taken("mqtt.listen", house.config.mqtt.listen, &problem))?;
@@ -125,12 +127,17 @@ impl App {
             ("mqtt", Ok(()))
         });
         let journal = status.journal.clone();
-        Ok(Self { journal, mqtt_addr, http_addr, shutdown, rooms, follower, status })
+        Ok(Self { journal, mqtt_addr, renewal, http_addr, shutdown, rooms, follower, status })
     }
 
-    /// Where the front door listens.
+    /// Where the front door listens for plain TCP.
     pub fn mqtt_addr(&self) -> SocketAddr {
         self.mqtt_addr
+    }
+
+    /// Reads again what may change while the gateway runs: certificates.
+    pub fn reload(&self) {
+        self.renewal.ask();
     }
 
     /// Where page, API and metrics listen.
@@ -372,11 +379,14 @@ fn placements(
 }
 
 fn taken(key: &str, address: SocketAddr, problem: &std::io::Error) -> Failure {
-    let code = match problem.kind() {
+    Failure::new(code_of(problem), format!("{key}: cannot listen on {address}: {problem}"))
+}
+
+fn code_of(problem: &std::io::Error) -> Code {
+    match problem.kind() {
         std::io::ErrorKind::AddrInUse => Code::TryAgain,
         _ => Code::Config,
-    };
-    Failure::new(code, format!("{key}: cannot listen on {address}: {problem}"))
+    }
 }
 
 fn millis(time: Duration) -> u64 {

@@ -29,10 +29,15 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match Config::load(path) {
-                Ok(_) => warn!("the configuration is good; restart to use it"),
-                Err(problem) => warn!(%problem, "the configuration is wrong; going on with the old"),
-            },
+            _ = hangup.recv() => {
+                app.reload();
+                match Config::load(path) {
+                    Ok(_) => warn!("the configuration is good; restart to use it"),
+                    Err(problem) => {
+                        warn!(%problem, "the configuration is wrong; going on with the old");
+                    }
+                }
+            }
             failure = app.failed() => {
                 notify("STOPPING=1");
                 app.stop().await;

@@ -1,6 +1,7 @@
 //! From what is written to what is meant, collecting every fault on the way.
 
 mod logs;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -157,9 +158,10 @@ impl<'a> Checker<'a> {
 
     fn mqtt(&mut self, raw: &Raw) -> MqttConfig {
         let mqtt = &raw.mqtt;
-        self.later("mqtt.tls", mqtt.tls.as_ref());
-        self.later("mqtt.websocket", mqtt.websocket.as_ref());
         let listen = self.address("mqtt.listen", mqtt.listen.as_ref(), 1883);
+        let unix = mqtt.unix.as_ref().and_then(|path| self.unix(path));
+        let tls = mqtt.tls.as_ref().map(|tls| self.tls(tls));
+        let websocket = mqtt.websocket.as_ref().map(|raw| self.websocket(raw, tls.is_some()));
         let max_connections =
             self.take_or("mqtt.max_connections", mqtt.max_connections.as_ref(), 2000, |number| {
                 match number {
@@ -193,7 +195,16 @@ impl<'a> Checker<'a> {
             .anonymous
             .as_ref()
             .map(|rules| self.rules("anonymous", [&rules.publish, &rules.subscribe, &rules.deny]));
-        MqttConfig { listen, max_connections, max_packet_bytes, users, anonymous }
+        MqttConfig {
+            listen,
+            unix,
+            tls,
+            websocket,
+            max_connections,
+            max_packet_bytes,
+            users,
+            anonymous,
+        }
     }
 
     fn rules(&mut self, key: &str, lists: [&Vec<Spanned<String>>; 3]) -> RulesConfig {

@@ -53,6 +53,17 @@ impl Config {
             "gateway": { "id": self.id, "data_dir": self.data_dir },
             "mqtt": {
                 "listen": self.mqtt.listen,
+                "unix": self.mqtt.unix,
+                "tls": self.mqtt.tls.as_ref().map(|tls| json!({
+                    "listen": tls.listen,
+                    "certificate": tls.certificate,
+                    "key": tls.key,
+                    "client_ca": tls.client_ca,
+                })),
+                "websocket": self.mqtt.websocket.map(|websocket| json!({
+                    "listen": websocket.listen,
+                    "tls": websocket.tls,
+                })),
                 "max_connections": self.mqtt.max_connections,
                 "max_packet_bytes": self.mqtt.max_packet_bytes,
             },

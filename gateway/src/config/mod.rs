@@ -51,6 +51,12 @@ pub struct Config {
 pub struct MqttConfig {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The file of a Unix socket where it listens too.
+    pub unix: Option<PathBuf>,
+    /// Where it listens for TLS.
+    pub tls: Option<TlsConfig>,
+    /// Where it listens for WebSocket.
+    pub websocket: Option<WebSocketConfig>,
     /// Connections at a time.
     pub max_connections: u32,
     /// The largest packet that is read, in bytes.
@@ -60,6 +66,28 @@ pub struct MqttConfig {
     /// What a client without a name may do; `None`: everything, on loopback only, unless there are
     /// users.
     pub anonymous: Option<RulesConfig>,
+}
+
+/// The front door's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A PEM file: our certificate and those between it and a CA that clients know.
+    pub certificate: PathBuf,
+    /// A PEM file: the private key of the certificate.
+    pub key: PathBuf,
+    /// A PEM file: CAs of clients, which then need a certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// MQTT over WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Whether it comes through TLS, with the certificate of [`TlsConfig`].
+    pub tls: bool,
 }
 
 /// A user of the front door.

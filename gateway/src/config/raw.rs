@@ -45,10 +45,27 @@ pub(super) struct Gateway {
 #[serde(deny_unknown_fields)]
 pub(super) struct Mqtt {
     pub(super) listen: Option<Text>,
+    pub(super) unix: Option<Text>,
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) max_packet_size: Option<Text>,
-    pub(super) tls: Option<Spanned<toml::Value>>,
-    pub(super) websocket: Option<Spanned<toml::Value>>,
+    pub(super) tls: Option<Tls>,
+    pub(super) websocket: Option<WebSocket>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) listen: Option<Text>,
+    pub(super) certificate: Text,
+    pub(super) key: Text,
+    pub(super) client_ca: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebSocket {
+    pub(super) listen: Option<Text>,
+    pub(super) tls: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]

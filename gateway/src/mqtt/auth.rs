@@ -177,6 +177,9 @@ mod tests {
     fn gate(users: Vec<UserConfig>, anonymous: Option<RulesConfig>) -> Gate {
         Gate::new(&MqttConfig {
             listen: "127.0.0.1:0".parse().expect("an address"),
+            unix: None,
+            tls: None,
+            websocket: None,
             max_connections: 1,
             max_packet_bytes: 1 << 16,
             users,

@@ -381,7 +381,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.context.metrics.bytes_out.inc_by(count as u64);
                 Ok(())
             }
-            Ok(Event::Closed) | Err(_) => Err(End::Closed),
+            Ok(Event::Closed) => Err(End::Closed),
+            // The way in has understood the client, and does not allow what it did.
+            Err(problem) if problem.kind() == std::io::ErrorKind::InvalidData => {
+                Err(Fault::protocol(problem.to_string()).into())
+            }
+            Err(_) => Err(End::Closed),
         }
     }
 
@@ -465,10 +470,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             codec::put_disconnect(&mut self.wire.out, self.session.version(), code);
         }
         match end {
-            End::Closed | End::Left { .. } => {}
+            End::Closed => {}
+            // A way in with an end of its own says it, but nobody waits for the answer.
+            End::Left { .. } => {
+                let _ = timeout(TAKE_OVER_MAX, self.wire.shut()).await;
+            }
             // Somebody waits for this client id, and the old peer may be long dead.
             End::Kicked(_) => {
-                let _ = timeout(TAKE_OVER_MAX, self.wire.flush()).await;
+                let last_words = async {
+                    self.wire.flush().await?;
+                    self.wire.shut().await
+                };
+                let _ = timeout(TAKE_OVER_MAX, last_words).await;
             }
             End::Fault(_) | End::Lost => {
                 let _ = timeout(FAREWELL_MAX, self.wire.close()).await;

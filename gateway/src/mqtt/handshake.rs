@@ -21,21 +21,18 @@ use super::session::{
 use super::wills;
 use super::wire::{Event, Wire};
 
-/// The whole handshake, CONNECT and credentials, has to be done in this time.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-
 /// A connection that is refused gets this long to take its CONNACK.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-/// Makes a connection of a socket, or says on it and in the log why not. `refuse` is a reason to
-/// refuse whoever it is.
+/// Makes a connection of a stream, or says on it and in the log why not. By `deadline` it has to be
+/// done; `refuse` is a reason to refuse whoever it is.
 pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
     context: &Arc<Context>,
+    deadline: Instant,
     refuse: Option<Fault>,
 ) -> Option<Connection<S>> {
-    let deadline = Instant::now() + HANDSHAKE_MAX;
     let mut wire = Wire::new(stream);
     let connect = match timeout_at(deadline, read_connect(&mut wire, context)).await {
         // A port scan, or a client that gave up: nothing was asked.
@@ -93,6 +90,9 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
         }
         match wire.next(true).await {
             Ok(Event::Read(_) | Event::Wrote(_)) => {}
+            Err(problem) if problem.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(BadConnect::Silent(Fault::protocol(problem.to_string())));
+            }
             Ok(Event::Closed) | Err(_) => return Ok(None),
         }
     }

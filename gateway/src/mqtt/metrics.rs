@@ -9,10 +9,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::listen::Way;
+
 /// A reason code of MQTT 5, as `0x81`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabel {
     reason: String,
+}
+
+/// How connections come in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WayLabel {
+    way: &'static str,
 }
 
 /// Counters of the front door; clones share them.
@@ -49,6 +57,8 @@ pub struct MqttMetrics {
     highest: Arc<AtomicU64>,
     faults: Family<ReasonLabel, Counter<u64, AtomicU64>>,
     refused: Family<ReasonLabel, Counter<u64, AtomicU64>>,
+    arrived: Family<WayLabel, Counter<u64, AtomicU64>>,
+    unopened: Family<WayLabel, Counter<u64, AtomicU64>>,
 }
 
 impl MqttMetrics {
@@ -75,6 +85,10 @@ impl MqttMetrics {
         registry.register("mqtt_faults", "Connections ended for what the client did", faults);
         let refused = self.refused.clone();
         registry.register("mqtt_refused", "Connections refused with CONNACK", refused);
+        let arrived = self.arrived.clone();
+        registry.register("mqtt_arrived", "Sockets accepted, by their way in", arrived);
+        let unopened = self.unopened.clone();
+        registry.register("mqtt_unopened", "Sockets that failed before MQTT began", unopened);
     }
 
     /// A connection has entered its session.
@@ -94,6 +108,23 @@ impl MqttMetrics {
 
     pub(crate) fn refuse(&self, reason: u8) {
         self.refused.get_or_create(&label(reason)).inc();
+    }
+
+    pub(crate) fn arrived(&self, way: Way) {
+        self.arrived.get_or_create(&WayLabel { way: way.name() }).inc();
+    }
+
+    pub(crate) fn unopened(&self, way: Way) {
+        self.unopened.get_or_create(&WayLabel { way: way.name() }).inc();
+    }
+
+    /// Sockets accepted and sockets that failed before MQTT began, on this way in.
+    pub fn arrivals(&self, way: Way) -> (u64, u64) {
+        let label = WayLabel { way: way.name() };
+        let count = |family: &Family<WayLabel, Counter<u64, AtomicU64>>| {
+            family.get(&label).map_or(0, |counter| counter.get())
+        };
+        (count(&self.arrived), count(&self.unopened))
     }
 
     /// Connections that were ended with this reason code for what the client did.

@@ -5,7 +5,7 @@
 //! a QoS 2 packet id is stored with the record it belongs to.
 //!
 //! ```text
-//! socket - wire - frame, codec - session (pure core) - intake -> journal
+//! listen - wire - frame, codec - session (pure core) - intake -> journal
 //!            |                        |                            |
 //!            <---- acknowledgements, in order, once durable -------|
 //!            <---- deliver: the journal from the session's position
@@ -21,6 +21,7 @@ mod context;
 mod deliver;
 mod frame;
 mod handshake;
+mod listen;
 mod metrics;
 mod packet;
 mod peer;
@@ -36,6 +37,7 @@ mod wills;
 mod wire;
 
 pub use auth::{check_password_hash, hash_password};
-pub use metrics::{MqttMetrics, ReasonLabel};
+pub use listen::{Renewal, TlsFault, TlsPart, Way, check_tls};
+pub use metrics::{MqttMetrics, ReasonLabel, WayLabel};
 pub use server::{MqttServer, MqttStatus, MqttView};
 pub use state::{MqttState, StateCounts};

@@ -9,8 +9,9 @@ use std::sync::Arc;
 pub(crate) enum Origin {
     /// A socket of the network.
     Net(SocketAddr),
+    /// A page in a browser. Whatever its address, others than the owner of this machine wrote it.
+    Page(SocketAddr),
     /// A Unix socket: a program of this machine that its file's permissions have let in.
-    #[expect(dead_code, reason = "the Unix listener makes it")]
     Unix,
 }
 
@@ -33,6 +34,7 @@ impl Peer {
         match self.origin {
             Origin::Net(address) => address.ip().to_canonical().is_loopback(),
             Origin::Unix => true,
+            Origin::Page(_) => false,
         }
     }
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
             Origin::Net(address) => address.fmt(f),
+            Origin::Page(address) => write!(f, "{address} (a page in a browser)"),
             Origin::Unix => f.write_str("unix"),
         }
     }

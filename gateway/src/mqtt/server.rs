@@ -1,13 +1,15 @@
-//! The listener: accepts, bounds how many connections there are, and sweeps sessions that are over.
+//! The server: takes what the listeners accept, bounds how many connections there are, and sweeps
+//! sessions that are over.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::auth::Gate;
@@ -15,6 +17,7 @@ use super::complaints::Complaints;
 use super::connection::unix_ms;
 use super::context::Context;
 use super::handshake::handshake;
+use super::listen::{Arrival, Listeners, Opener, Renewal, Socket, Unopened, Way, keep_fresh};
 use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
 use super::peer::Peer;
@@ -27,11 +30,11 @@ use super::wills;
 use crate::config::MqttConfig;
 use crate::stream::Intake;
 
-/// Connections that wait to be accepted by us.
-const BACKLOG: u32 = 1024;
-
 /// Connections above the limit that are told so at a time; others are just closed.
 const REFUSED_AT_A_TIME: usize = 32;
+
+/// From its arrival a client has so long for all handshakes: TLS, CONNECT and credentials.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// How often sessions that are over are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -72,15 +75,17 @@ impl MqttView {
 
 /// The front door.
 pub struct MqttServer {
-    listener: TcpListener,
+    listeners: Listeners,
     context: Arc<Context>,
+    renewal: Renewal,
 }
 
 impl MqttServer {
-    /// Listens at the configured address. `applied` is the follower's word on how far `state` is.
+    /// Listens in all the ways that are configured. `applied` is the follower's word on how far `state` is.
     ///
     /// # Errors
-    /// An error that names the address, where it is taken or not ours.
+    /// An error that names the key and what to do, where an address is taken or not ours, or a
+    /// certificate cannot be used.
     pub fn bind(
         config: &MqttConfig,
         intake: Intake,
@@ -88,15 +93,7 @@ impl MqttServer {
         applied: watch::Receiver<u64>,
         metrics: MqttMetrics,
     ) -> io::Result<Self> {
-        let listener = listen(config.listen).map_err(|problem| {
-            let address = config.listen;
-            let remedy = match problem.kind() {
-                io::ErrorKind::AddrInUse => "end what listens there, or set another mqtt.listen",
-                _ => "set mqtt.listen to an address of this machine",
-            };
-            let text = format!("MQTT cannot listen on {address}: {problem}; {remedy}");
-            io::Error::new(problem.kind(), text)
-        })?;
+        let listeners = Listeners::bind(config)?;
         let context = Arc::new(Context {
             intake,
             state,
@@ -104,21 +101,32 @@ impl MqttServer {
             gate: Gate::new(config),
             registry: Arc::new(Registry::default()),
             shares: Shares::default(),
-            sys: Sys::new(Instant::now()),
+            sys: Sys::new(std::time::Instant::now()),
             metrics,
-            complaints: Complaints::new(Instant::now()),
+            complaints: Complaints::new(std::time::Instant::now()),
             packet_bytes_max: usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX),
             connections_max: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
         });
-        Ok(Self { listener, context })
+        Ok(Self { listeners, context, renewal: Renewal::default() })
     }
 
-    /// Where it listens.
+    /// Where it listens for plain TCP.
     ///
     /// # Errors
     /// What the system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        let tcp = self.addresses().find(|(way, _)| *way == Way::Tcp);
+        tcp.map(|(_, address)| address).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Where each way of the network listens.
+    pub fn addresses(&self) -> impl Iterator<Item = (Way, SocketAddr)> {
+        self.listeners.addresses()
+    }
+
+    /// Asks for certificates to be read again while the server runs.
+    pub fn renewal(&self) -> Renewal {
+        self.renewal.clone()
     }
 
     /// Looks at the server while it runs.
@@ -129,12 +137,19 @@ impl MqttServer {
     /// Serves until `shutdown` is true or its sender is gone; then acknowledges what is being
     /// committed and ends all connections.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let Self { listener, context } = self;
+        let Self { mut listeners, context, renewal } = self;
         let places = Arc::new(Semaphore::new(context.connections_max));
         let refusals = Arc::new(Semaphore::new(REFUSED_AT_A_TIME));
         let mut connections = JoinSet::new();
         wills::resume(&context);
         let figures = tokio::spawn(figures(Arc::clone(&context)));
+        for (way, address) in listeners.addresses() {
+            info!(way = way.name(), %address, "listening");
+        }
+        let opener = listeners.opener().clone();
+        if let Some(tls) = opener.tls().cloned() {
+            connections.spawn(keep_fresh(tls, renewal, shutdown.clone()));
+        }
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
@@ -144,12 +159,11 @@ impl MqttServer {
                 _ = sweep.tick() => {
                     connections.spawn(sweep_sessions(Arc::clone(&context)));
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let place = place(&places, &refusals);
-                        if let Some((permit, refuse)) = place {
+                accepted = listeners.accept() => match accepted {
+                    Ok(arrival) => {
+                        if let Some((permit, refuse)) = place(&places, &refusals) {
                             let (context, shutdown) = (Arc::clone(&context), shutdown.clone());
-                            let served = serve(stream, peer.into(), context, shutdown, refuse);
+                            let served = serve(arrival, context, opener.clone(), shutdown, refuse);
                             connections.spawn(async move {
                                 served.await;
                                 drop(permit);
@@ -163,7 +177,7 @@ impl MqttServer {
                 },
             }
         }
-        drop(listener);
+        drop(listeners);
         figures.abort();
         info!(connections = connections.len(), "the front door closes");
         context.registry.end_all(reason::SHUTTING_DOWN);
@@ -179,16 +193,6 @@ async fn asked_to_end(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|shutdown| *shutdown).await;
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it: a peer without power is noticed though it asked for no
-    // keep-alive.
-    socket.set_keepalive(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// A place for a connection, or one to be refused from; none where even that would be too many.
 fn place(
     places: &Arc<Semaphore>,
@@ -201,24 +205,66 @@ fn place(
     Some((permit, Some(Fault::new(reason::SERVER_BUSY, "mqtt.max_connections is reached"))))
 }
 
+/// One connection, from its arrival to its end.
 async fn serve(
-    stream: TcpStream,
-    peer: Peer,
+    arrival: Arrival,
     context: Arc<Context>,
-    mut shutdown: watch::Receiver<bool>,
+    opener: Opener,
+    shutdown: watch::Receiver<bool>,
     refuse: Option<Fault>,
 ) {
-    // Without it small acknowledgements wait for each other; with an error the socket is dead.
-    let _ = stream.set_nodelay(true);
-    let connection = tokio::select! {
-        connection = Box::pin(handshake(stream, peer, &context, refuse)) => connection,
-        () = asked_to_end(&mut shutdown) => None,
+    let visit = Visit { deadline: Instant::now() + HANDSHAKE_MAX, context, shutdown, refuse };
+    let (way, peer) = (arrival.way, arrival.peer());
+    visit.context.metrics.arrived(way);
+    let arrival = match arrival {
+        Arrival { way: Way::Tcp, socket: Socket::Net(socket, _) } => {
+            return visit.converse(socket, peer).await;
+        }
+        arrival => arrival,
+    };
+    let opening = timeout_at(visit.deadline, opener.open(arrival));
+    let mut shutdown = visit.shutdown.clone();
+    let opened = tokio::select! {
+        opened = Box::pin(opening) => opened,
+        () = asked_to_end(&mut shutdown) => return,
     };
     drop(shutdown);
-    if let Some(connection) = connection {
-        context.metrics.connected();
-        connection.run().await;
-        context.metrics.connections.dec();
+    let late = |_| Err(Unopened::Refused(format!("no {} handshake within 10 s", way.name())));
+    match opened.unwrap_or_else(late) {
+        Ok((stream, peer)) => visit.converse(stream, peer).await,
+        Err(unopened) => visit.turned_away(way, &peer, &unopened),
+    }
+}
+
+/// What a connection has with it from its arrival on.
+struct Visit {
+    /// By when the client has to be in, with all that its way in needs.
+    deadline: Instant,
+    context: Arc<Context>,
+    shutdown: watch::Receiver<bool>,
+    refuse: Option<Fault>,
+}
+
+impl Visit {
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, peer: Peer) {
+        let Self { deadline, context, mut shutdown, refuse } = self;
+        let connection = tokio::select! {
+            connection = Box::pin(handshake(stream, peer, &context, deadline, refuse)) => connection,
+            () = asked_to_end(&mut shutdown) => None,
+        };
+        drop(shutdown);
+        if let Some(connection) = connection {
+            context.metrics.connected();
+            Box::pin(connection.run()).await;
+            context.metrics.connections.dec();
+        }
+    }
+
+    fn turned_away(&self, way: Way, peer: &Peer, unopened: &Unopened) {
+        self.context.metrics.unopened(way);
+        if let Unopened::Refused(why) = unopened {
+            self.context.complaints.log("", peer, why);
+        }
     }
 }
 

@@ -32,16 +32,18 @@ pub(crate) struct Wire<S> {
     /// To be written, from `written` on.
     pub(crate) out: Vec<u8>,
     written: usize,
+    /// The stream took all of it and may still hold some back.
+    flushing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, inbuf: Vec::new(), out: Vec::new(), written: 0 }
+        Self { stream, inbuf: Vec::new(), out: Vec::new(), written: 0, flushing: false }
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written; those that the stream itself holds back count as one.
     pub(crate) fn waiting(&self) -> usize {
-        self.out.len() - self.written
+        self.out.len() - self.written + usize::from(self.flushing)
     }
 
     /// Takes `count` bytes off the front of what was read.
@@ -62,12 +64,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// it still sends is thrown away, but an early close would take our last words back.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
         self.flush().await?;
-        poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await?;
+        self.shut().await?;
         self.inbuf.clear();
         while let Event::Read(_) = self.next(true).await? {
             self.inbuf.clear();
         }
         Ok(())
+    }
+
+    /// Says that no more comes.
+    pub(crate) async fn shut(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
     }
 
     /// Writes all that waits.
@@ -79,25 +86,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Event>> {
-        if self.waiting() > 0
+        if self.written < self.out.len()
             && let Poll::Ready(wrote) =
                 Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..])
         {
-            let wrote = wrote?;
-            if wrote == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += wrote;
-            if self.waiting() == 0 {
-                self.written = 0;
-                self.out.clear();
-                if self.out.capacity() > KEEP_BYTES {
-                    self.out = Vec::new();
-                }
-            }
-            return Poll::Ready(Ok(Event::Wrote(wrote)));
+            return Poll::Ready(wrote.and_then(|count| self.wrote(cx, count)));
+        }
+        if self.written == self.out.len()
+            && self.flushing
+            && let Poll::Ready(flushed) = self.poll_flush(cx)
+        {
+            return Poll::Ready(flushed.map(|()| Event::Wrote(0)));
         }
         if read { self.poll_read(cx) } else { Poll::Pending }
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, count: usize) -> io::Result<Event> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.written += count;
+        if self.written == self.out.len() {
+            self.written = 0;
+            self.out.clear();
+            if self.out.capacity() > KEEP_BYTES {
+                self.out = Vec::new();
+            }
+            self.flushing = true;
+            if let Poll::Ready(flushed) = self.poll_flush(cx) {
+                flushed?;
+            }
+        }
+        Ok(Event::Wrote(count))
+    }
+
+    /// A stream that encrypts or frames may hold back what it took until it is told to hand it on.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.flushing = flushed.is_pending();
+        flushed
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {

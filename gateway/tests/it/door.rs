@@ -7,7 +7,7 @@ use std::sync::Arc;
 use headwater::catalog::Catalog;
 use headwater::config::{Config, MqttConfig};
 use headwater::journal::{Journal, JournalOptions};
-use headwater::mqtt::{MqttMetrics, MqttServer, MqttState, MqttView};
+use headwater::mqtt::{MqttMetrics, MqttServer, MqttState, MqttView, Renewal, Way};
 use headwater::node::Nodes;
 use headwater::projection::Follower;
 use headwater::stream::{Intake, IntakeMetrics, Streams};
@@ -20,6 +20,8 @@ pub(crate) struct Door {
     pub(crate) journal: Journal,
     pub(crate) metrics: MqttMetrics,
     pub(crate) view: MqttView,
+    pub(crate) renewal: Renewal,
+    ways: Vec<(Way, SocketAddr)>,
     intake: Intake,
     state: Arc<MqttState>,
     applied: watch::Receiver<u64>,
@@ -62,6 +64,8 @@ impl Door {
             journal,
             metrics,
             view: server.view(),
+            renewal: server.renewal(),
+            ways: server.addresses().collect(),
             intake,
             state,
             applied,
@@ -69,6 +73,11 @@ impl Door {
             server: tokio::spawn(server.run(watch)),
             follower: tokio::spawn(follower.run()),
         }
+    }
+
+    /// Where it listens in this way.
+    pub(crate) fn at(&self, way: Way) -> SocketAddr {
+        self.ways.iter().find(|(other, _)| *other == way).expect("a way that is configured").1
     }
 
     /// Binds another server over the same gateway.

@@ -17,3 +17,4 @@ mod query;
 mod raw;
 mod spec;
 mod subscribers;
+mod ways;

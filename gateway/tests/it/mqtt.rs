@@ -337,6 +337,9 @@ async fn a_port_that_is_taken_says_which_and_what_to_do() {
     let door = Door::open(dir.path(), "");
     let taken = MqttConfig {
         listen: door.address,
+        unix: None,
+        tls: None,
+        websocket: None,
         max_connections: 1,
         max_packet_bytes: 1000,
         users: Vec::new(),

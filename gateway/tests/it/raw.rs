@@ -3,14 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Longer than anything takes that comes at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Any stream of bytes: a socket, TLS, WebSocket.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
 pub(crate) struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn ByteStream>,
 }
 
 /// CONNECT without will and credentials.
@@ -66,7 +71,19 @@ impl Raw {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("the door is open");
         stream.set_nodelay(true).expect("a live socket");
-        Self { stream }
+        Self::over(stream)
+    }
+
+    pub(crate) fn over(stream: impl ByteStream + 'static) -> Self {
+        Self { stream: Box::new(stream) }
+    }
+
+    /// Connects over a stream that is open, as a client of 3.1.1 that is let in.
+    pub(crate) async fn enter(stream: impl ByteStream + 'static, client: &str) -> Self {
+        let mut raw = Self::over(stream);
+        raw.send(&connect_bytes(4, client, true, 0)).await;
+        assert_eq!(raw.packet().await, Some(vec![0x20, 2, 0, 0]));
+        raw
     }
 
     /// Opens, connects, and returns CONNACK too.
@@ -86,6 +103,7 @@ impl Raw {
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("the door takes bytes");
+        self.stream.flush().await.expect("the door takes bytes");
     }
 
     /// The next whole packet; none when the door has closed.

@@ -1,0 +1,8 @@
+//! The ways in beside plain TCP, over real sockets.
+
+mod check;
+mod frames;
+mod pki;
+mod tls;
+mod unix;
+mod websocket;
