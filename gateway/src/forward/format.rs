@@ -176,6 +176,7 @@ fn cause(cause: GapCause) -> &'static str {
         GapCause::Damage => "damage",
         GapCause::Overload => "overload",
         GapCause::Expired => "expired",
+        GapCause::Transit => "transit",
     }
 }
 
