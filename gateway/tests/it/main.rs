@@ -14,3 +14,4 @@ mod power;
 mod process;
 mod query;
 mod raw;
+mod sparkplug;
