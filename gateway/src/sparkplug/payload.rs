@@ -219,6 +219,17 @@ impl Metric {
     }
 }
 
+/// A payload of metrics that have a name, an alias or both.
+#[cfg(test)]
+pub(super) fn test_bytes(seq: Option<u8>, metrics: &[(Option<&str>, Option<u64>)]) -> Vec<u8> {
+    let metrics = metrics.iter().map(|(name, alias)| {
+        let name = name.map(str::to_owned);
+        WireMetric { name, alias: *alias, ..WireMetric::default() }.encode_to_vec()
+    });
+    let (timestamp, seq) = (Some(1_763_700_000_000), seq.map(u64::from));
+    WirePayload { timestamp, metrics: metrics.collect(), seq }.encode_to_vec()
+}
+
 /// Payloads as Google's own encoder writes them: protobuf 7.36 for Python over `sparkplug_b.proto`,
 /// run once. `nbirth` has properties and metadata, `dbirth` a value of each type and an extension.
 #[cfg(test)]
