@@ -23,6 +23,7 @@ use crate::node::Nodes;
 use crate::placement::{Around, Placement, PlacementMetrics, log_dir};
 use crate::projection::Follower;
 use crate::query::{QueryMetrics, QueryRunner};
+use crate::sparkplug::Sparkplug;
 use crate::stream::{Intake, IntakeMetrics, Rows, StreamStats, Streams};
 
 /// The journal's directory in the data directory.
@@ -48,6 +49,7 @@ struct House {
     catalog: Arc<Catalog>,
     streams: Arc<Streams>,
     nodes: Arc<Nodes>,
+    sparkplug: Arc<Sparkplug>,
     rows: Rows,
     stats: StreamStats,
     registry: Registry,
@@ -70,11 +72,15 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, Failure> {
         let mut house = House::open(config)?;
         let mqtt_state = Arc::new(MqttState::default());
-        let projections =
+        let mut projections =
             vec![house.nodes.projection(), house.stats.projection(), mqtt_state.projection()];
+        if house.sparkplug.is_used() {
+            projections.push(house.sparkplug.projection());
+        }
         let follower =
             Follower::start(house.journal.clone(), Arc::clone(&house.catalog), projections)?;
         house.nodes.open(house.journal.durable());
+        house.sparkplug.open(house.journal.durable());
         let applied = follower.applied();
         let (shutdown, stop) = watch::channel(false);
         let mut rooms = JoinSet::new();
@@ -85,6 +91,7 @@ impl App {
             house.journal.clone(),
             Arc::clone(&house.streams),
             Arc::clone(&house.nodes),
+            Arc::clone(&house.sparkplug),
             intake_metrics,
         );
         let mqtt_metrics = MqttMetrics::default();
@@ -217,7 +224,8 @@ impl House {
             .save(&config.data_dir)
             .map_err(|problem| Failure::new(Code::Disk, problem))?;
         let nodes = Arc::new(Nodes::default());
-        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes));
+        let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes), Arc::clone(&sparkplug));
         let mut registry = Registry::with_prefix("headwater");
         crate::journal::register(&journal, &mut registry);
         crate::http::register(&mut registry);
@@ -231,6 +239,7 @@ impl House {
             catalog,
             streams,
             nodes,
+            sparkplug,
             rows,
             stats,
             registry,
@@ -334,6 +343,7 @@ impl House {
             rows: self.rows,
             stats: self.stats,
             nodes: self.nodes,
+            sparkplug: self.sparkplug,
             registry: self.registry,
             mqtt,
             queries,

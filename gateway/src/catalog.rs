@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 
 /// `stream name / partition` to the number in the log.
 const PARTITIONS: TableDefinition<'_, (&str, u16), u16> = TableDefinition::new("partitions");
-/// Name of a reader to (position, state).
+/// Name of a reader to its position, and to its state where an earlier version wrote it.
 const CHECKPOINTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("checkpoints");
+/// Name of a reader to its state: apart, so that one that stays the same is not written anew
+/// with each position.
+const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
 /// Small facts about this gateway: `incarnation`.
 const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
 
@@ -67,6 +70,7 @@ fn database(path: &Path) -> Result<Database, CatalogError> {
     let write = database.begin_write().map_err(engine)?;
     write.open_table(PARTITIONS).map_err(engine)?;
     write.open_table(CHECKPOINTS).map_err(engine)?;
+    write.open_table(STATES).map_err(engine)?;
     write.open_table(FACTS).map_err(engine)?;
     write.commit().map_err(engine)?;
     Ok(database)
@@ -178,11 +182,12 @@ impl Catalog {
         self.run(|database| {
             let read = database.begin_read().map_err(engine)?;
             let table = read.open_table(CHECKPOINTS).map_err(engine)?;
-            let entry = table.get(name).map_err(engine)?;
-            Ok(entry.map(|entry| {
-                let (position, state) = entry.value();
-                Checkpoint { position, state: state.to_vec() }
-            }))
+            let Some(entry) = table.get(name).map_err(engine)? else { return Ok(None) };
+            let (position, earlier) = entry.value();
+            let states = read.open_table(STATES).map_err(engine)?;
+            let state = states.get(name).map_err(engine)?;
+            let state = state.map_or_else(|| earlier.to_vec(), |state| state.value().to_vec());
+            Ok(Some(Checkpoint { position, state }))
         })
     }
 
@@ -210,10 +215,16 @@ impl Catalog {
         self.run(|database| {
             let write = database.begin_write().map_err(engine)?;
             {
-                let mut table = write.open_table(CHECKPOINTS).map_err(engine)?;
+                let mut positions = write.open_table(CHECKPOINTS).map_err(engine)?;
+                let mut states = write.open_table(STATES).map_err(engine)?;
                 for (name, checkpoint) in entries {
-                    table
-                        .insert(*name, (checkpoint.position, checkpoint.state.as_slice()))
+                    let state = checkpoint.state.as_slice();
+                    let saved = states.get(*name).map_err(engine)?;
+                    if saved.is_none_or(|saved| saved.value() != state) {
+                        states.insert(*name, state).map_err(engine)?;
+                    }
+                    positions
+                        .insert(*name, (checkpoint.position, [].as_slice()))
                         .map_err(engine)?;
                 }
             }
@@ -287,5 +298,43 @@ mod tests {
         let other = Checkpoint { position: 9, state: Vec::new() };
         catalog.save_checkpoints(&[("r", &other)]).expect("saved");
         assert_eq!(catalog.highest_position().expect("read"), 9);
+    }
+
+    #[test]
+    fn a_state_that_stays_the_same_is_not_written_with_each_position() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("c");
+        let catalog = Catalog::open(&path).expect("new");
+        let save = |position, byte| {
+            let saved = Checkpoint { position, state: vec![byte; 1 << 20] };
+            catalog.save_checkpoints(&[("q", &saved)]).expect("saved");
+            assert_eq!(catalog.checkpoint("q").expect("read"), Some(saved));
+            fs::metadata(&path).expect("a file").len()
+        };
+        // What is written anew takes other pages, as the old ones have to outlive a power cut.
+        let once = save(0, 7);
+        for position in 1..20 {
+            assert_eq!(save(position, 7), once);
+        }
+        assert!(save(20, 8) > once);
+    }
+
+    #[test]
+    fn a_state_of_an_earlier_version_is_read_where_it_is() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let catalog = Catalog::open(&dir.path().join("c")).expect("new");
+        let write = |database: &Database| {
+            let write = database.begin_write().map_err(engine)?;
+            let mut table = write.open_table(CHECKPOINTS).map_err(engine)?;
+            table.insert("q", (5, [1, 2].as_slice())).map_err(engine)?;
+            drop(table);
+            write.commit().map_err(engine)
+        };
+        catalog.run(write).expect("written");
+        let earlier = Checkpoint { position: 5, state: vec![1, 2] };
+        assert_eq!(catalog.checkpoint("q").expect("read"), Some(earlier));
+        let empty = Checkpoint { position: 6, state: Vec::new() };
+        catalog.save_checkpoints(&[("q", &empty)]).expect("saved");
+        assert_eq!(catalog.checkpoint("q").expect("read"), Some(empty));
     }
 }

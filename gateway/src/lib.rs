@@ -2,7 +2,8 @@
 //! local subscribers and forwards it exactly once.
 //!
 //! Rooms, left to right; each may use those before it:
-//! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`] and [`node`] (the way in),
+//! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`], [`node`] and [`sparkplug`] (the
+//! way in),
 //! [`query`], [`mqtt`] (the front door and subscribers), [`forward`] (upstreams), [`http`], [`cli`].
 
 pub mod app;
@@ -18,4 +19,5 @@ pub mod node;
 pub mod placement;
 pub mod projection;
 pub mod query;
+pub mod sparkplug;
 pub mod stream;

@@ -8,6 +8,7 @@ use headwater::config::Config;
 use headwater::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use headwater::journal::{AppendError, Journal, JournalOptions, NewRecord, Ticket};
 use headwater::node::Nodes;
+use headwater::sparkplug::Sparkplug;
 use headwater::stream::{Rows, Streams};
 use headwater_shared::envelope::{Envelope, Publish};
 
@@ -57,7 +58,8 @@ impl Bench {
         let make = || format!("{:08x}", std::process::id());
         let incarnation =
             self.catalog.fact("incarnation", make).map_err(|problem| problem.to_string())?;
-        let rows = Rows::new(Arc::clone(&self.streams), Arc::new(Nodes::default()));
+        let sparkplug = Arc::new(Sparkplug::new(&self.streams));
+        let rows = Rows::new(Arc::clone(&self.streams), Arc::new(Nodes::default()), sparkplug);
         let with = Surroundings {
             identity: Identity { gateway: self.config.id.clone(), incarnation },
             journal: self.journal.clone(),

@@ -125,6 +125,8 @@ pub enum GapCause {
     Overload,
     /// Retention deleted it for its age before every reader had it.
     Expired,
+    /// A device sent it and it did not arrive: the numbers of its messages have a hole.
+    Transit,
 }
 
 /// What a gap counts.
@@ -132,7 +134,7 @@ pub enum GapCause {
 pub enum GapUnit {
     /// Offsets of this log.
     Offsets,
-    /// Block sequence numbers of a boot epoch.
+    /// Block sequence numbers of a boot epoch, or those of a Sparkplug session, 0 to 255 and round.
     Sequences,
     /// Event time in ms since 1970.
     TimesMs,

@@ -282,10 +282,11 @@ impl<'a> Checker<'a> {
         });
         let topic = self.take("stream.topic", &raw.topic, |topic| TopicPattern::parse(topic));
         let format = self.take("stream.format", &raw.format, |text| {
-            let later = matches!(text.as_str(), "cbor" | "text" | "sparkplug-b");
+            let later = matches!(text.as_str(), "cbor" | "text");
             let fault = if later { " is not there yet" } else { "" };
-            Format::from_name(text)
-                .ok_or_else(|| format!("{text:?}{fault}: write \"json\", \"blocks\" or \"bytes\""))
+            Format::from_name(text).ok_or_else(|| {
+                format!("{text:?}{fault}: write \"json\", \"blocks\", \"bytes\" or \"sparkplug-b\"")
+            })
         });
         let partitions =
             self.take_or("stream.partitions", raw.partitions.as_ref(), 1, |number| match number {
@@ -296,10 +297,14 @@ impl<'a> Checker<'a> {
         let lateness = self.time("stream.lateness", raw.lateness.as_ref(), 1);
         let idle = self.time("stream.idle", raw.idle.as_ref(), 60);
         let (name, topic, format) = (name?, topic?, format?);
+        if format == Format::SparkplugB {
+            self.sparkplug(raw, &topic);
+        }
         let payload_columns = format == Format::Json;
         let key = raw.key.as_ref().and_then(|key| {
             self.take("stream.key", key, |key| {
-                if payload_columns || topic.captures().any(|capture| capture == key) {
+                let is_node = format == Format::SparkplugB && key == "edge_node";
+                if payload_columns || is_node || topic.captures().any(|capture| capture == key) {
                     return Ok(key.clone());
                 }
                 Err(format!(
@@ -330,6 +335,19 @@ impl<'a> Checker<'a> {
             }),
             log,
         })
+    }
+
+    fn sparkplug(&mut self, raw: &raw::Stream, topic: &TopicPattern) {
+        if !crate::sparkplug::takes_all(&topic.to_string()) {
+            let fault = "a sparkplug-b stream takes all that its edge nodes say, births and deaths \
+                         too: write topic = \"spBv1.0/#\", or \"spBv1.0/GROUP/#\" for one group";
+            self.fault(raw.topic.span().start, "stream.topic", fault);
+        }
+        if let Some((name, _)) = raw.columns.as_ref().and_then(|columns| columns.first_key_value())
+        {
+            let fault = "births say which type a metric has; remove the key";
+            self.fault(name.span().start, "stream.columns", fault);
+        }
     }
 
     fn time(&mut self, key: &str, text: Option<&Spanned<String>>, default_s: u64) -> Duration {

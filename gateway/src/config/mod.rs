@@ -157,6 +157,8 @@ pub enum Format {
     Blocks,
     /// Anything.
     Bytes,
+    /// Payloads of Sparkplug B.
+    SparkplugB,
 }
 
 impl Format {
@@ -166,12 +168,14 @@ impl Format {
             Self::Json => "json",
             Self::Blocks => "blocks",
             Self::Bytes => "bytes",
+            Self::SparkplugB => "sparkplug-b",
         }
     }
 
     /// The format of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Json, Self::Blocks, Self::Bytes].into_iter().find(|format| format.name() == name)
+        let all = [Self::Json, Self::Blocks, Self::Bytes, Self::SparkplugB];
+        all.into_iter().find(|format| format.name() == name)
     }
 }
 

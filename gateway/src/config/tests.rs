@@ -108,6 +108,31 @@ fn logs_are_read_with_their_retention_and_each_fault_says_what_to_write() {
 }
 
 #[test]
+fn a_sparkplug_stream_takes_all_that_its_edge_nodes_say_and_has_its_own_columns() {
+    let stream = "[[stream]]\nname = \"line\"\ntopic = \"spBv1.0/{group}/#\"\nkey = \"edge_node\"\n\
+                  format = \"sparkplug-b\"\n";
+    let good = format!("{GOOD}{stream}");
+    let config = Config::parse("headwater.toml", &good).expect("it is good");
+    assert_eq!(config.streams[1].format, Format::SparkplugB);
+    for (from, to, key, words) in [
+        ("spBv1.0/{group}/#", "spBv1.0/+/NDATA/#", "stream.topic", "spBv1.0/#"),
+        ("\"edge_node\"", "\"metric\"", "stream.key", "not a level of the topic"),
+        ("key = \"edge_node\"", "time = \"ts\"", "stream.time", "only a json stream"),
+        (
+            "key = \"edge_node\"",
+            "columns = { value = \"double\" }",
+            "stream.columns",
+            "births say which type",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = problems(&good.replacen(from, to, 1));
+        let fits = |p: &Problem| p.line > 26 && p.key == key && p.fault.contains(words);
+        assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once() {
     let text = GOOD.replace("partitions = 4", "partitions = 0").replace("256 KiB", "1 GiB");
     let found = problems(&text);

@@ -89,7 +89,9 @@ impl Encoder {
             (RouteFormat::Json, Some(Format::Json)) if publish.rejected.is_none() => {
                 as_it_came(ValueKind::Json, batch);
             }
-            (RouteFormat::Json, Some(Format::Blocks)) if publish.rejected.is_none() => {
+            (RouteFormat::Json, Some(Format::Blocks | Format::SparkplugB))
+                if publish.rejected.is_none() =>
+            {
                 let Some(rows) = self.rows.of(record) else {
                     self.unreadable(record, partition, batch);
                     return;
@@ -176,6 +178,7 @@ fn cause(cause: GapCause) -> &'static str {
         GapCause::Damage => "damage",
         GapCause::Overload => "overload",
         GapCause::Expired => "expired",
+        GapCause::Transit => "transit",
     }
 }
 
@@ -190,6 +193,7 @@ mod tests {
     use crate::catalog::Catalog;
     use crate::config::Config;
     use crate::node::Nodes;
+    use crate::sparkplug::Sparkplug;
 
     const TIME_MS: i64 = 1_763_700_000_000;
 
@@ -221,7 +225,8 @@ mod tests {
                     [[stream]]\nname = \"any\"\ntopic = \"any/#\"\nformat = \"bytes\"\n";
         let config = Config::parse("test", text).expect("a configuration");
         let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
-        let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()));
+        let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()), sparkplug);
         let mut value = vec![0; envelope.size_max()];
         let used = envelope.encode(&mut value).expect("an upper bound").len();
         value.truncate(used);

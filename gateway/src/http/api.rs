@@ -57,6 +57,7 @@ async fn status(State(sources): Context) -> Response {
         "queries": (sources.queries)(),
         "routes": (sources.routes)(),
         "nodes": sources.nodes.status(),
+        "edge_nodes": sources.sparkplug.status(),
         "gaps": { "total": sources.stats.gaps().0 },
     }))
     .into_response()

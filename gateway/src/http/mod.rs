@@ -24,6 +24,7 @@ use crate::config::HttpConfig;
 use crate::journal::Journal;
 use crate::node::Nodes;
 use crate::placement::PlacementMetrics;
+use crate::sparkplug::Sparkplug;
 use crate::stream::{Rows, StreamStats, Streams};
 
 const PAGE: &str = include_str!("page/index.html");
@@ -47,6 +48,8 @@ pub struct Sources {
     pub stats: StreamStats,
     /// Nodes.
     pub nodes: Arc<Nodes>,
+    /// Edge nodes of Sparkplug B.
+    pub sparkplug: Arc<Sparkplug>,
     /// Metrics of all rooms.
     pub registry: Registry,
     /// Connections and messages of the front door.

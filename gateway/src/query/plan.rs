@@ -6,6 +6,7 @@ use super::expr::{Expr, Literal};
 use super::sql::{self, Item, Name, Node, Place, Statement, Syntax};
 use super::window::AggregateKind;
 use crate::config::{ColumnType, Format, StreamConfig};
+use crate::sparkplug;
 
 /// The longest name of a query.
 const NAME_BYTES_MAX: usize = 64;
@@ -262,9 +263,10 @@ impl Planner<'_> {
                 "{name} is not known before rows are grouped; write it in SELECT, or time here"
             )));
         }
-        let known: Vec<&str> = self.source.topic.captures().chain(["topic", "payload"]).collect();
+        let columns = fixed_columns(self.source.format);
+        let known: Vec<&str> = self.source.topic.captures().chain(columns.clone()).collect();
         let is_known = known.contains(&name) || matches!(name, "time" | "key");
-        if self.source.format == Format::Bytes && !is_known {
+        if !columns.is_empty() && !is_known {
             return Err(place.fault(format!(
                 "the stream {} has no column {name}; it has: {}, time, key",
                 self.source.name,
@@ -333,18 +335,34 @@ impl Planner<'_> {
 
     fn check_number(&self, kind: AggregateKind, argument: &Node) -> Result<(), String> {
         let Syntax::Column { name, .. } = &argument.syntax else { return Ok(()) };
-        let declared = self.source.columns.get(name);
+        let declared = self.source.columns.get(name).copied().or_else(|| self.fixed_type(name));
         let number = !matches!(declared, Some(ColumnType::Text | ColumnType::Boolean));
         if number || kind == AggregateKind::Count {
             return Ok(());
         }
-        let fault = format!("{name} is configured as no number; of it there is count({name})");
+        let fault = format!("{name} is no number; of it there is count({name})");
         Err(argument.place.fault(fault))
+    }
+
+    /// The type of a column that every stream of the format has.
+    fn fixed_type(&self, name: &str) -> Option<ColumnType> {
+        let is_metrics = self.source.format == Format::SparkplugB;
+        let columns = sparkplug::COLUMNS.iter().filter(|_| is_metrics);
+        columns.into_iter().find(|(column, _)| *column == name)?.1
     }
 }
 
 const GROUPS: &str = "a query groups by one column and one window: GROUP BY device, \
                       tumble(INTERVAL '1' MINUTE)";
+
+/// The columns of a format that has always the same.
+fn fixed_columns(format: Format) -> Vec<&'static str> {
+    match format {
+        Format::Bytes => vec!["topic", "payload"],
+        Format::SparkplugB => sparkplug::COLUMNS.iter().map(|(name, _)| *name).collect(),
+        Format::Json | Format::Blocks => Vec::new(),
+    }
+}
 
 fn tumble(place: Place, arguments: &[Node]) -> Result<i64, String> {
     match arguments {

@@ -17,6 +17,10 @@ fn streams() -> Vec<StreamConfig> {
         name = "raw"
         topic = "raw/{line}/#"
         format = "bytes"
+        [[stream]]
+        name = "line"
+        topic = "spBv1.0/#"
+        format = "sparkplug-b"
     "#;
     Config::parse("test", text).expect("a configuration").streams
 }
@@ -177,4 +181,20 @@ fn a_statement_that_would_cost_the_stack_is_refused() {
         assert!(fault.contains("too deeply") || fault.contains("too long"), "{fault}");
     }
     assert!(fault(&" ".repeat(20_000)).contains("20000 bytes"));
+}
+
+#[test]
+fn the_columns_of_metrics_are_known_and_only_numbers_have_a_mean() {
+    let sql = |what: &str, by: &str| {
+        format!(
+            "CREATE STREAM q AS SELECT {what} FROM line GROUP BY {by}, tumble(INTERVAL '1' MINUTE)"
+        )
+    };
+    for by in ["path", "metric", "edge_node", "device", "key"] {
+        Plan::parse(&sql("avg(value) AS mean, max(seq) AS last", by), &streams()).expect(by);
+    }
+    let unknown = fault(&sql("count(*) AS n", "tag"));
+    assert!(unknown.contains("no column tag; it has: message, group"), "{unknown}");
+    let text = fault(&sql("avg(metric) AS mean", "path"));
+    assert!(text.contains("metric is no number"), "{text}");
 }

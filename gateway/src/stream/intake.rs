@@ -1,5 +1,7 @@
 //! The one way by which a message becomes a record.
 
+mod sparkplug;
+
 use std::sync::Arc;
 
 use headwater_shared::envelope::{Envelope, Publish};
@@ -9,6 +11,7 @@ use prometheus_client::registry::Registry;
 use crate::config::{Format, StreamConfig};
 use crate::journal::{AppendError, Journal, NewRecord, Ticket};
 use crate::node::{Admission, Nodes};
+use crate::sparkplug::Sparkplug;
 use crate::stream::{Stream, Streams, json};
 
 /// A message at the door.
@@ -63,8 +66,12 @@ pub struct IntakeMetrics {
     pub rejected: Counter,
     /// Second copies that were dropped.
     pub duplicates: Counter,
-    /// Gap records written for nodes.
+    /// Gap records written for nodes and Sparkplug edge nodes.
     pub gaps: Counter,
+    /// Births that a Sparkplug edge node was asked for.
+    pub rebirths: Counter,
+    /// Births of Sparkplug for which there was no room.
+    pub births_refused: Counter,
 }
 
 impl IntakeMetrics {
@@ -77,6 +84,9 @@ impl IntakeMetrics {
         add("intake_rejected", "Messages stored as rejected by their stream", &self.rejected);
         add("intake_duplicates", "Second copies dropped", &self.duplicates);
         add("intake_gaps", "Gap records written for nodes", &self.gaps);
+        add("sparkplug_rebirths", "Births that edge nodes were asked for", &self.rebirths);
+        let refused = &self.births_refused;
+        add("sparkplug_births_refused", "Births rejected for want of room", refused);
     }
 }
 
@@ -86,6 +96,7 @@ pub struct Intake {
     journal: Journal,
     streams: Arc<Streams>,
     nodes: Arc<Nodes>,
+    sparkplug: Arc<Sparkplug>,
     metrics: IntakeMetrics,
 }
 
@@ -95,9 +106,10 @@ impl Intake {
         journal: Journal,
         streams: Arc<Streams>,
         nodes: Arc<Nodes>,
+        sparkplug: Arc<Sparkplug>,
         metrics: IntakeMetrics,
     ) -> Self {
-        Self { journal, streams, nodes, metrics }
+        Self { journal, streams, nodes, sparkplug, metrics }
     }
 
     /// The journal behind it.
@@ -114,6 +126,7 @@ impl Intake {
         let format = stream.config.as_ref().map(|config| config.format);
         match format {
             Some(Format::Blocks) => self.publish_block(stream, message),
+            Some(Format::SparkplugB) => self.publish_metrics(stream, message),
             Some(Format::Json) => {
                 let config = stream.config.as_ref().expect("only a configured stream is JSON");
                 if config.is_state && message.payload.is_empty() {

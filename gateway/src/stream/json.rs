@@ -55,7 +55,7 @@ fn fits(kind: ColumnType, value: &Json) -> bool {
 }
 
 /// Event times lie between 1970 and the year 9999.
-const TIME_MS: std::ops::Range<i64> = 0..253_402_300_800_000;
+pub(crate) const TIME_MS: std::ops::Range<i64> = 0..253_402_300_800_000;
 
 fn time(column: &str, value: Option<&Json>) -> Result<i64, String> {
     let time_ms = match value {

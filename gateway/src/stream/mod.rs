@@ -12,6 +12,7 @@ mod table;
 mod topic;
 
 pub use intake::{Accepted, Incoming, Intake, IntakeError, IntakeMetrics};
+pub(crate) use json::TIME_MS;
 pub use manifest::{Manifest, ManifestError};
 pub(crate) use rows::gap_json;
 pub use rows::{Row, Rows, Value};

@@ -1,7 +1,8 @@
 //! From records back to columns.
 //!
 //! One record is one row, but a node's series block, which is as many rows as it has samples; each
-//! channel is a column, beside `boot_epoch` and `sample`, which number it at its node.
+//! channel is a column, beside `boot_epoch` and `sample`, which number it at its node. A message of
+//! Sparkplug B is a row a metric.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::config::Format;
 use crate::journal::Record;
 use crate::node::Nodes;
+use crate::sparkplug::Sparkplug;
 use crate::stream::Streams;
 
 /// A value of a column.
@@ -34,6 +36,11 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes that are no text, as JSON shows them.
+    pub(crate) fn base64(bytes: &[u8]) -> Self {
+        Self::Json(json!({ "base64": base64(bytes) }))
+    }
+
     /// The number, if it is one.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
@@ -112,12 +119,13 @@ impl Row {
 pub struct Rows {
     streams: Arc<Streams>,
     nodes: Arc<Nodes>,
+    sparkplug: Arc<Sparkplug>,
 }
 
 impl Rows {
-    /// Blocks need to know what their nodes announced.
-    pub fn new(streams: Arc<Streams>, nodes: Arc<Nodes>) -> Self {
-        Self { streams, nodes }
+    /// Blocks need to know what their nodes announced, metrics what their births said.
+    pub fn new(streams: Arc<Streams>, nodes: Arc<Nodes>, sparkplug: Arc<Sparkplug>) -> Self {
+        Self { streams, nodes, sparkplug }
     }
 
     /// The rows of a record, in order; none for a record that holds no data (a tick, a gap, a
@@ -144,6 +152,7 @@ impl Rows {
                         Some(vec![row(columns)])
                     }
                     Some(Format::Blocks) => self.block_rows(record, &publish, &captured),
+                    Some(Format::SparkplugB) => self.metric_rows(record, &publish, &captured),
                     Some(Format::Bytes) | None => {
                         let mut columns = captured;
                         columns.insert("topic".into(), Value::Text(publish.topic.to_owned()));
@@ -190,6 +199,22 @@ impl Rows {
         Some(rows.collect())
     }
 
+    fn metric_rows(
+        &self,
+        record: &Record,
+        publish: &Publish<'_>,
+        captured: &BTreeMap<String, Value>,
+    ) -> Option<Vec<Row>> {
+        let Publish { topic, payload, arrival_ms, .. } = *publish;
+        let metrics = self.sparkplug.rows(topic, record.offset, payload, arrival_ms)?;
+        let rows = metrics.into_iter().zip(0..).map(|(metric, index)| {
+            let mut columns = captured.clone();
+            columns.extend(metric.columns.into_iter().map(|(name, value)| (name.into(), value)));
+            Row { time_ms: metric.time_ms, key: record.key_str().to_owned(), index, columns }
+        });
+        Some(rows.collect())
+    }
+
     /// The record as surface.md shows it: what the API, `log show` and `tail` print.
     pub fn record_json(&self, record: &Record) -> Json {
         let place = self.streams.partition(record.partition);
@@ -212,13 +237,15 @@ impl Rows {
         if let Some(reason) = publish.rejected {
             return json!({ "rejected": reason, "payload": payload_json(publish.payload) });
         }
-        if stream.and_then(|stream| self.streams.format(stream)) == Some(Format::Blocks)
-            && let Some(block) =
-                self.nodes.block_json(publish.topic, record.time_ms, publish.payload)
-        {
-            return block;
-        }
-        payload_json(publish.payload)
+        let Publish { topic, payload, arrival_ms, .. } = *publish;
+        let shown = match stream.and_then(|stream| self.streams.format(stream)) {
+            Some(Format::Blocks) => self.nodes.block_json(topic, record.time_ms, payload),
+            Some(Format::SparkplugB) => {
+                self.sparkplug.json(topic, record.offset, payload, arrival_ms)
+            }
+            _ => None,
+        };
+        shown.unwrap_or_else(|| payload_json(payload))
     }
 }
 
@@ -244,7 +271,7 @@ fn payload_json(payload: &[u8]) -> Json {
 fn payload_value(payload: &[u8]) -> Value {
     match std::str::from_utf8(payload) {
         Ok(text) => Value::Text(text.to_owned()),
-        Err(_) => Value::Json(json!({ "base64": base64(payload) })),
+        Err(_) => Value::base64(payload),
     }
 }
 

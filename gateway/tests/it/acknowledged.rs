@@ -11,6 +11,7 @@ use headwater::journal::{Journal, JournalOptions};
 use headwater::mqtt::{MqttMetrics, MqttServer, MqttState};
 use headwater::node::Nodes;
 use headwater::projection::Follower;
+use headwater::sparkplug::Sparkplug;
 use headwater::stream::{Intake, IntakeMetrics, Streams};
 use headwater_shared::envelope::Envelope;
 use rumqttc::mqttbytes::QoS;
@@ -52,11 +53,12 @@ async fn publish_over(disk: &Disk, qos: QoS) -> BTreeSet<u32> {
     let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
     let nodes = Arc::new(Nodes::default());
     let state = Arc::new(MqttState::default());
-    let projections = vec![nodes.projection(), state.projection()];
+    let sparkplug = Arc::new(Sparkplug::new(&streams));
+    let projections = vec![nodes.projection(), sparkplug.projection(), state.projection()];
     let follower = Follower::start(journal.clone(), catalog, projections).expect("a follower");
     let applied = follower.applied();
     let follower = tokio::spawn(follower.run());
-    let intake = Intake::new(journal.clone(), streams, nodes, IntakeMetrics::default());
+    let intake = Intake::new(journal.clone(), streams, nodes, sparkplug, IntakeMetrics::default());
     let server = MqttServer::bind(&config.mqtt, intake, state, applied, MqttMetrics::default())
         .expect("a free port");
     let address = server.local_addr().expect("it listens");

@@ -10,6 +10,7 @@ use headwater::journal::{Journal, JournalOptions};
 use headwater::mqtt::{MqttMetrics, MqttServer, MqttState, MqttView, Renewal, Way};
 use headwater::node::Nodes;
 use headwater::projection::Follower;
+use headwater::sparkplug::Sparkplug;
 use headwater::stream::{Intake, IntakeMetrics, Streams};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,11 +45,13 @@ impl Door {
         let streams = Arc::new(Streams::new(&config, &catalog).expect("streams"));
         let nodes = Arc::new(Nodes::default());
         let state = Arc::new(MqttState::default());
-        let projections = vec![nodes.projection(), state.projection()];
+        let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let projections = vec![nodes.projection(), sparkplug.projection(), state.projection()];
         let follower = Follower::start(journal.clone(), Arc::clone(&catalog), projections)
             .expect("a follower");
         let applied = follower.applied();
-        let intake = Intake::new(journal.clone(), streams, nodes, IntakeMetrics::default());
+        let intake =
+            Intake::new(journal.clone(), streams, nodes, sparkplug, IntakeMetrics::default());
         let metrics = MqttMetrics::default();
         let server = MqttServer::bind(
             &config.mqtt,

@@ -15,6 +15,7 @@ mod power;
 mod process;
 mod query;
 mod raw;
+mod sparkplug;
 mod spec;
 mod subscribers;
 mod ways;

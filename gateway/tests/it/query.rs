@@ -11,6 +11,7 @@ use headwater::config::Config;
 use headwater::journal::{Journal, JournalOptions};
 use headwater::node::Nodes;
 use headwater::query::{QueryMetrics, QueryRunner, QueryStatus};
+use headwater::sparkplug::Sparkplug;
 use headwater::stream::{Incoming, Intake, IntakeMetrics, Rows, Streams};
 use headwater_shared::envelope::Envelope;
 use log_lite::{DirFile, DirStorage, SegmentEntry, SegmentFile, Storage};
@@ -80,11 +81,13 @@ impl Gateway {
         let catalog = Arc::new(Catalog::open(&dir.join("catalog.redb")).expect("a catalog"));
         let streams = Arc::new(Streams::new(&config, &catalog).expect("streams"));
         let nodes = Arc::new(Nodes::default());
-        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes));
+        let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes), Arc::clone(&sparkplug));
         let intake = Intake::new(
             journal.clone(),
             Arc::clone(&streams),
             Arc::clone(&nodes),
+            sparkplug,
             IntakeMetrics::default(),
         );
         Self { config, journal, catalog, streams, rows, intake }

@@ -14,6 +14,7 @@ use crate::cli::print_line;
 use crate::config::Format;
 use crate::exit::Failure;
 use crate::node::check_block;
+use crate::sparkplug;
 
 /// Decodes every record that can be read, says which do not decode, a line each, and returns how
 /// many those are. Ranges that cannot be read are not said: checksums have told of them.
@@ -68,6 +69,7 @@ fn check(log: &Log, record: &log_lite::Record<'_>) -> Result<(), String> {
         Some(Format::Json) if publish.payload.is_empty() => Ok(()),
         Some(Format::Json) => check_object(publish.payload),
         Some(Format::Blocks) => check_node_block(&publish, key),
+        Some(Format::SparkplugB) => sparkplug::check_message(publish.topic, publish.payload),
         Some(Format::Bytes) | None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::node::Nodes;
 use crate::placement::log_dir;
+use crate::sparkplug::Sparkplug;
 use crate::stream::{Manifest, Rows, Stream, Streams};
 
 #[derive(clap::Args)]
@@ -82,6 +83,7 @@ pub(super) struct Log {
     pub(super) journal: PathBuf,
     pub(super) streams: Arc<Streams>,
     pub(super) nodes: Arc<Nodes>,
+    pub(super) sparkplug: Arc<Sparkplug>,
     pub(super) rows: Rows,
 }
 
@@ -91,8 +93,9 @@ impl Log {
             Manifest::load(data).map_err(|problem| Failure::new(Code::NoInput, problem))?;
         let streams = Arc::new(Streams::from_manifest(manifest));
         let nodes = Arc::new(Nodes::default());
-        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes));
-        Ok(Self { journal: journal_dir(data), streams, nodes, rows })
+        let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes), Arc::clone(&sparkplug));
+        Ok(Self { journal: journal_dir(data), streams, nodes, sparkplug, rows })
     }
 
     /// A stream by its name.

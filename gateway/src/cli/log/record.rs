@@ -107,6 +107,9 @@ impl Importer<'_> {
             _ if format == Some(Format::Blocks) => {
                 return Err("a node's block can only be imported with its `raw` bytes".to_owned());
             }
+            _ if format == Some(Format::SparkplugB) => {
+                return Err("metrics can only be imported with their `raw` bytes".to_owned());
+            }
             Json::Object(_) if format == Some(Format::Json) => (None, value.to_string().into()),
             _ if format == Some(Format::Json) => {
                 return Err(format!("stream {:?} takes JSON objects only", stream.name));

@@ -60,7 +60,7 @@ pub(super) fn walk(
             }
             let record = owned(&record);
             if is_names {
-                names.nodes.apply(&record);
+                names.apply(&record);
             }
             if is_wanted && each(&record)?.is_break() {
                 return Ok(damaged);
@@ -114,28 +114,38 @@ fn complain(problem: &ReadError) {
     eprintln!("headwater: {problem}");
 }
 
-/// What nodes announced: the names of the channels of their blocks. Read only where blocks are
-/// wanted, and only from partitions that may hold announcements.
+/// What nodes announced and edge nodes were born with: the names of channels and metrics. Read only
+/// where those are wanted, and only from partitions that may hold announcements and births.
 struct Names {
     partitions: BTreeSet<u16>,
-    nodes: Box<dyn Projection>,
+    projections: [Box<dyn Projection>; 2],
 }
 
 impl Names {
     fn of(log: &Log, wanted: &Wanted) -> Self {
         let format = |name: &str| log.streams.format(name);
-        let blocks_wanted = log
-            .streams
-            .iter()
-            .filter(|stream| format(&stream.name) == Some(Format::Blocks))
-            .any(|stream| stream.partitions.iter().any(|number| wanted.has_partition(*number)));
+        let is_wanted = |which: Format| {
+            let of_it = log.streams.iter().filter(|stream| format(&stream.name) == Some(which));
+            of_it.flat_map(|stream| &stream.partitions).any(|number| wanted.has_partition(*number))
+        };
+        let (blocks_wanted, metrics_wanted) =
+            (is_wanted(Format::Blocks), is_wanted(Format::SparkplugB));
+        let bearing = log.streams.iter().filter(|s| format(&s.name) == Some(Format::SparkplugB));
+        let bearing = bearing.filter(|_| metrics_wanted);
         let announcing = log.streams.iter().filter(|stream| match format(&stream.name) {
             Some(Format::Blocks) => false,
             Some(_) => log.streams.pattern(&stream.name).is_some_and(may_announce),
             None => stream.name == crate::stream::MQTT_STREAM,
         });
-        let partitions = announcing.filter(|_| blocks_wanted).flat_map(|stream| &stream.partitions);
-        Self { partitions: partitions.copied().collect(), nodes: log.nodes.projection() }
+        let all = announcing.filter(|_| blocks_wanted).chain(bearing);
+        let partitions = all.flat_map(|stream| stream.partitions.iter().copied()).collect();
+        Self { partitions, projections: [log.nodes.projection(), log.sparkplug.projection()] }
+    }
+
+    fn apply(&mut self, record: &Record) {
+        for projection in &mut self.projections {
+            projection.apply(record);
+        }
     }
 
     /// Nodes announce their channels once, perhaps long before the records that are wanted.
@@ -150,7 +160,7 @@ impl Names {
             match reader.next(u64::MAX) {
                 Ok(Some(batch)) => {
                     for record in batch.records().take_while(|record| record.offset < from) {
-                        self.nodes.apply(&owned(&record));
+                        self.apply(&owned(&record));
                     }
                 }
                 Ok(None) => return Ok(()),

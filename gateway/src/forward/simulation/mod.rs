@@ -19,6 +19,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, RouteConfig, RouteFormat};
 use crate::journal::{ReadError, Record};
 use crate::node::Nodes;
+use crate::sparkplug::Sparkplug;
 use crate::stream::{Rows, Streams};
 
 const PARTITIONS: u16 = 3;
@@ -57,7 +58,8 @@ impl World {
         );
         let config = Config::parse("test", &text).expect("a configuration");
         let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
-        let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()));
+        let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()), sparkplug);
         Self { streams, rows, log: Arc::default() }
     }
 
