@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::auth::Access;
+use super::auth::Pass;
 use super::codec::{self, BadConnect};
 use super::connection::{Connection, Start, unix_ms};
 use super::context::Context;
@@ -77,7 +77,7 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     context: &Context,
 ) -> Result<Option<Connect>, BadConnect> {
     loop {
-        let split = frame::split(&wire.inbuf, context.packet_bytes_max);
+        let split = frame::split(&wire.inbuf, context.bounds.packet_bytes());
         if let Some(frame) = split.map_err(BadConnect::Silent)? {
             let connect = codec::read_connect(&frame)?;
             let used = frame.whole.len();
@@ -96,27 +96,26 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 struct Entered {
-    access: Arc<Access>,
+    pass: Pass,
     claim: Claim,
     entry: Entry,
     assigned: Option<String>,
 }
 
-async fn enter(
-    connect: &Connect,
-    peer: &Peer,
-    context: &Arc<Context>,
-) -> Result<Entered, Fault> {
+async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result<Entered, Fault> {
     session::examine(connect)?;
-    let access = context.gate.enter(connect.login.clone(), peer).await?;
+    let assigned = connect.client.is_empty().then(random_client);
+    let client: Arc<str> = assigned.as_deref().unwrap_or(&connect.client).into();
+    let mut pass = context.gate.enter(connect.login.clone(), &client, peer).await?;
     if let Some(will) = &connect.will
-        && !access.may_publish(&will.topic)
+        && !pass.access().may_publish(&will.topic)
     {
         return Err(Fault::new(reason::NOT_AUTHORIZED, "a will on a topic that is not allowed"));
     }
-    let assigned = connect.client.is_empty().then(random_client);
-    let client: Arc<str> = assigned.as_deref().unwrap_or(&connect.client).into();
     let claim = context.registry.claim(&client).await;
+    claim.belongs_to(pass.shown());
+    // Only now: a client that comes back takes the place of its old connection.
+    pass.sit()?;
     let stored = context.state.session(&client);
     let entry = session::admit(connect, stored, context.state.sessions(), unix_ms())?;
     context.registry.decide_will(&client, !entry.session_present);
@@ -128,7 +127,7 @@ async fn enter(
             context.journal().wait(ticket).await.map_err(unavailable)?;
         }
     }
-    Ok(Entered { access, claim, entry, assigned })
+    Ok(Entered { pass, claim, entry, assigned })
 }
 
 fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
@@ -142,12 +141,13 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     let capped = version == Version::V5 && connect.keep_alive_s > KEEP_ALIVE_S_MAX;
     let keep_alive_s = if capped { KEEP_ALIVE_S_MAX } else { connect.keep_alive_s };
     let client: Arc<str> = Arc::clone(entered.claim.client());
+    let packet_bytes_max = context.bounds.packet_bytes();
     let connack = ConnAck {
         session_present: entered.entry.session_present,
         assigned: entered.assigned,
         keep_alive_s: capped.then_some(keep_alive_s),
         expiry_s: None,
-        packet_bytes_max: u32::try_from(context.packet_bytes_max).unwrap_or(u32::MAX),
+        packet_bytes_max: u32::try_from(packet_bytes_max).unwrap_or(u32::MAX),
         receive_maximum: RECEIVE_MAXIMUM,
         alias_max: ALIAS_MAX,
     };
@@ -158,7 +158,7 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         client,
         receive_maximum: connect.receive_maximum,
         packet_bytes_max: connect.packet_bytes_max,
-        access: entered.access,
+        access: Arc::clone(entered.pass.access()),
     };
     let end = context.journal().end();
     let again = entered.entry.stored.position.in_flight.clone();
@@ -169,6 +169,8 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         session,
         again,
         claim: entered.claim,
+        pass: entered.pass,
+        packet_bytes_max,
         peer,
         keep_alive,
         will: connect.will,

@@ -14,6 +14,7 @@
 //! [`MqttServer`] listens; [`MqttState`] is what follows from the journal.
 
 mod auth;
+mod bounds;
 mod codec;
 mod complaints;
 mod connection;
@@ -26,12 +27,14 @@ mod packet;
 mod peer;
 mod properties;
 mod registry;
+mod reload;
 mod server;
 mod session;
 mod state;
 mod wire;
 
-pub use auth::{check_password_hash, hash_password};
+pub use auth::{check_password_hash, check_rule, hash_password};
 pub use metrics::{MqttMetrics, ReasonLabel};
+pub use reload::MqttControl;
 pub use server::{MqttServer, MqttStatus, MqttView};
 pub use state::{MqttState, StateCounts};

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::auth::Gate;
+use super::bounds::Bounds;
 use super::complaints::Complaints;
 use super::connection::unix_ms;
 use super::context::Context;
@@ -19,6 +20,7 @@ use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
 use super::peer::Peer;
 use super::registry::Registry;
+use super::reload::MqttControl;
 use super::session::Change;
 use super::state::{MqttState, Overdue, StateCounts};
 use crate::config::MqttConfig;
@@ -61,7 +63,7 @@ impl MqttView {
     pub fn status(&self) -> MqttStatus {
         MqttStatus {
             connections: usize::try_from(self.context.metrics.connections.get()).unwrap_or(0),
-            connections_max: self.context.connections_max,
+            connections_max: self.context.bounds.connections(),
             state: self.context.state.counts(),
         }
     }
@@ -98,12 +100,15 @@ impl MqttServer {
             intake,
             state,
             applied,
-            gate: Gate::new(config),
+            gate: Gate::new(
+                &config.users,
+                config.anonymous.as_ref(),
+                metrics.logins_limited.clone(),
+            ),
             registry: Arc::new(Registry::default()),
             metrics,
             complaints: Complaints::new(Instant::now()),
-            packet_bytes_max: usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX),
-            connections_max: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
+            bounds: Bounds::new(config),
         });
         Ok(Self { listener, context })
     }
@@ -121,11 +126,16 @@ impl MqttServer {
         MqttView { context: Arc::clone(&self.context) }
     }
 
+    /// Changes the server while it runs.
+    pub fn control(&self) -> MqttControl {
+        MqttControl::new(&self.context)
+    }
+
     /// Serves until `shutdown` is true or its sender is gone; then acknowledges what is being
     /// committed and ends all connections.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let Self { listener, context } = self;
-        let places = Arc::new(Semaphore::new(context.connections_max));
+        let places = Arc::clone(context.bounds.places());
         let refusals = Arc::new(Semaphore::new(REFUSED_AT_A_TIME));
         let mut connections = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);

@@ -7,12 +7,21 @@ use std::sync::Arc;
 use headwater::catalog::Catalog;
 use headwater::config::{Config, MqttConfig};
 use headwater::journal::{Journal, JournalOptions};
-use headwater::mqtt::{MqttMetrics, MqttServer, MqttState, MqttView};
+use headwater::mqtt::{MqttControl, MqttMetrics, MqttServer, MqttState, MqttView};
 use headwater::node::Nodes;
 use headwater::projection::Follower;
 use headwater::stream::{Intake, IntakeMetrics, Streams};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// `extra` follows the front door's own section.
+fn config(dir: &Path, extra: &str) -> Config {
+    let text = format!(
+        "[gateway]\nid = \"test\"\ndata_dir = \"{}\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n{extra}",
+        dir.display()
+    );
+    Config::parse("test.toml", &text).expect("a configuration")
+}
 
 /// A front door that runs.
 pub(crate) struct Door {
@@ -20,6 +29,7 @@ pub(crate) struct Door {
     pub(crate) journal: Journal,
     pub(crate) metrics: MqttMetrics,
     pub(crate) view: MqttView,
+    control: MqttControl,
     intake: Intake,
     state: Arc<MqttState>,
     applied: watch::Receiver<u64>,
@@ -31,11 +41,7 @@ pub(crate) struct Door {
 impl Door {
     /// Opens the journal in `dir` and listens on a free port; `extra` is more configuration.
     pub(crate) fn open(dir: &Path, extra: &str) -> Self {
-        let text = format!(
-            "[gateway]\nid = \"test\"\ndata_dir = \"{}\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n{extra}",
-            dir.display()
-        );
-        let config = Config::parse("test.toml", &text).expect("a configuration");
+        let config = config(dir, extra);
         let catalog = Arc::new(Catalog::open(&dir.join("catalog.redb")).expect("a catalog"));
         let options = JournalOptions { segment_size: 1 << 20, ..JournalOptions::default() };
         let (journal, _) = Journal::open(&dir.join("log"), options).expect("a journal");
@@ -62,6 +68,7 @@ impl Door {
             journal,
             metrics,
             view: server.view(),
+            control: server.control(),
             intake,
             state,
             applied,
@@ -69,6 +76,11 @@ impl Door {
             server: tokio::spawn(server.run(watch)),
             follower: tokio::spawn(follower.run()),
         }
+    }
+
+    /// Takes over a configuration, as SIGHUP would.
+    pub(crate) fn reload(&self, dir: &Path, extra: &str) {
+        self.control.reload(&config(dir, extra).mqtt);
     }
 
     /// Binds another server over the same gateway.
