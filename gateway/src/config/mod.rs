@@ -1,5 +1,6 @@
 //! The configuration: TOML to checked types. What is here has been checked; the rooms rely on it.
 
+mod changes;
 mod check;
 mod error;
 mod masked;

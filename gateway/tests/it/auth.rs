@@ -1,11 +1,13 @@
 //! Who may do what, over sockets: rules with names, limits, reloads, credentials of nodes.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use headwater::mqtt::hash_password;
 
 use crate::door::Door;
+use crate::process::{Gateway, config, get};
 use crate::raw::{Raw, connect_bytes, connect_with, publish_bytes, subscribe_bytes};
 
 /// CONNECT of `user` with a clean session.
@@ -198,4 +200,47 @@ async fn a_reload_moves_rules_under_connected_clients() {
     writer.send(&publish_v5("c", 1)).await;
     assert_eq!(puback_v5(&mut writer).await, 0, "of this machine, and nobody is named");
     door.close().await;
+}
+
+/// A configuration for a process, with `more` behind the fixed part.
+fn rewrite(path: &Path, from: &str, to: &str) {
+    let old = std::fs::read_to_string(path).expect("it was written");
+    assert!(old.contains(from), "{from} in {old}");
+    std::fs::write(path, old.replace(from, to)).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_takes_over_users_and_names_what_needs_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (stays, goes) = (user("stays", "pw", "publish = [\"old\"]"), user("goes", "pw", ""));
+    let path = config(dir.path(), &format!("{stays}{goes}{}", user("changes", "pw", "")));
+    let gateway = Gateway::start(&path);
+    let mut kept = let_in(gateway.mqtt, &login(5, "kept", "stays", "pw")).await;
+    let mut gone = let_in(gateway.mqtt, &login(5, "gone", "goes", "pw")).await;
+    let mut changed = let_in(gateway.mqtt, &login(5, "changed", "changes", "pw")).await;
+
+    rewrite(&path, "\"old\"", "\"+bad\"");
+    gateway.signal("-HUP");
+    gateway.says("the configuration is wrong");
+    kept.send(&publish_v5("old", 1)).await;
+    assert_eq!(puback_v5(&mut kept).await, 0, "the old goes on");
+
+    std::fs::remove_file(&path).expect("it is there");
+    let new = format!("{}{}", stays.replace("old", "new"), user("changes", "other", ""));
+    let path = config(dir.path(), &new);
+    rewrite(&path, "id = \"test\"", "id = \"other\"");
+    gateway.signal("-HUP");
+    assert!(gateway.says("needs a restart: ").ends_with("needs a restart: gateway.id"));
+    for raw in [&mut gone, &mut changed] {
+        assert_eq!(raw.packet().await, Some(vec![0xE0, 2, 0x87, 0]));
+    }
+    for (topic, code) in [("old", 0x87), ("new", 0)] {
+        kept.send(&publish_v5(topic, 1)).await;
+        assert_eq!(puback_v5(&mut kept).await, code, "{topic}");
+    }
+    assert_eq!(refused(gateway.mqtt, &login(5, "gone", "goes", "pw")).await, 0x86);
+    drop(let_in(gateway.mqtt, &login(5, "changed", "changes", "other")).await);
+    let (_, shown) = get(gateway.http, "/api/v1/config");
+    assert!(shown.contains("\"new\"") && !shown.contains("goes"), "{shown}");
+    assert!(shown.contains("\"id\":\"test\""), "{shown}");
 }
