@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use headwater::mqtt::hash_password;
 
 use crate::door::Door;
-use crate::process::{Gateway, config, get};
+use crate::process::{Gateway, config, get, headwater, text};
 use crate::raw::{Raw, connect_bytes, connect_with, publish_bytes, subscribe_bytes};
 
 /// CONNECT of `user` with a clean session.
@@ -243,4 +243,69 @@ async fn sighup_takes_over_users_and_names_what_needs_a_restart() {
     let (_, shown) = get(gateway.http, "/api/v1/config");
     assert!(shown.contains("\"new\"") && !shown.contains("goes"), "{shown}");
     assert!(shown.contains("\"id\":\"test\""), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_added_logs_in_and_does_what_a_node_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = config(dir.path(), "# the end\n");
+    let file = path.to_str().expect("UTF-8");
+    let gateway = Gateway::start(&path);
+    let added = headwater(&["node", "add", "pump-7", "-c", file]);
+    assert_eq!(added.status.code(), Some(0), "{}", text(&added.stderr));
+    let out = text(&added.stdout);
+    let password = out.split_whitespace().find_map(|w| w.strip_prefix("HEADWATER_PASSWORD="));
+    let password = password.expect("it is shown");
+    let written = std::fs::read_to_string(&path).expect("there");
+    assert!(written.contains("# the end\n") && !written.contains(password), "{written}");
+    gateway.signal("-HUP");
+    gateway.says("the configuration was read again");
+
+    let mut raw = let_in(gateway.mqtt, &login(5, "pump-7", "pump-7", password)).await;
+    for (subject, code) in
+        [("blocks", 0), ("status", 0), ("announce", 0), ("time", 0), ("logs", 0), ("command", 0x87)]
+    {
+        raw.send(&publish_v5(&format!("headwater/v1/pump-7/{subject}"), 1)).await;
+        assert_eq!(puback_v5(&mut raw).await, code, "{subject}");
+    }
+    raw.send(&publish_v5("headwater/v1/pump-8/blocks", 1)).await;
+    assert_eq!(puback_v5(&mut raw).await, 0x87, "another node's");
+    for (subject, code) in [("time/reply", 0), ("command", 0), ("blocks", 0x87)] {
+        raw.send(&subscribe_v5(&format!("headwater/v1/pump-7/{subject}"))).await;
+        assert_eq!(raw.packet().await.expect("SUBACK").last(), Some(&code), "{subject}");
+    }
+    let listed = text(&headwater(&["node", "list", "-c", file]).stdout);
+    assert!(listed.contains("pump-7"), "{listed}");
+    assert_eq!(headwater(&["node", "remove", "pump-7", "-c", file]).status.code(), Some(0));
+    gateway.signal("-HUP");
+    assert_eq!(raw.packet().await, Some(vec![0xE0, 2, 0x87, 0]));
+}
+
+#[test]
+fn node_commands_refuse_what_is_wrong_with_its_own_exit_code() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = config(dir.path(), &user("admin", "pw", "publish = [\"#\"]"));
+    let file = path.to_str().expect("UTF-8");
+    let before = std::fs::read_to_string(&path).expect("there");
+    for (args, code) in [
+        (&["node", "add", "a/b", "-c", file][..], 2),
+        (&["node", "add", ".a", "-c", file], 2),
+        (&["node", "add", "admin", "-c", file], 1),
+        (&["node", "remove", "admin", "-c", file], 1),
+        (&["node", "remove", "nobody", "-c", file], 1),
+        (&["node", "add", "a", "-c", "no-such-file"], 66),
+        (&["node", "list", "-c", "no-such-file"], 66),
+    ] {
+        let output = headwater(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+    }
+    let printed = headwater(&["node", "add", "pump-7", "--print", "-c", file]);
+    let toml = text(&printed.stdout);
+    assert!(toml.starts_with("[[user]]\n") && !toml.contains("PASSWORD"), "{toml}");
+    assert!(text(&printed.stderr).contains("HEADWATER_PASSWORD="));
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), before, "nothing was written");
+    std::fs::write(&path, format!("{before}{toml}")).expect("written");
+    assert_eq!(headwater(&["check", "-c", file]).status.code(), Some(0));
+    std::fs::write(&path, format!("{before}[mqtt.x]\n")).expect("written");
+    assert_eq!(headwater(&["node", "add", "a", "-c", file]).status.code(), Some(78));
 }
