@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 use crate::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use crate::http::{Ask, HttpServer, Sources};
 use crate::journal::{Journal, JournalOptions, Recovery};
-use crate::mqtt::{MqttMetrics, MqttServer, MqttState, Renewal};
+use crate::mqtt::{MqttControl, MqttMetrics, MqttServer, MqttState, Renewal};
 use crate::node::Nodes;
 use crate::placement::{Around, Placement, PlacementMetrics, log_dir};
 use crate::projection::Follower;
@@ -32,7 +32,10 @@ pub(crate) const CATALOG_FILE: &str = "catalog.redb";
 
 /// A running gateway.
 pub struct App {
+    /// What it runs by; reloads change it.
+    config: Config,
     journal: Journal,
+    mqtt: MqttControl,
     mqtt_addr: SocketAddr,
     renewal: Renewal,
     http_addr: SocketAddr,
@@ -70,7 +73,7 @@ impl App {
     /// # Errors
     /// [`Failure`] with the exit code that fits.
     pub async fn start(config: Config) -> Result<Self, Failure> {
-        let mut house = House::open(config)?;
+        let mut house = House::open(config.clone())?;
         let mqtt_state = Arc::new(MqttState::default());
         let mut projections =
             vec![house.nodes.projection(), house.stats.projection(), mqtt_state.projection()];
@@ -113,7 +116,7 @@ impl App {
         let queries = house.queries(&stop, &mut rooms)?;
         let routes = house.forwarders(&stop, &mut rooms)?;
         house.journal.readers_are_known();
-        let view = mqtt.view();
+        let (view, control) = (mqtt.view(), mqtt.control());
         let mqtt_status: Ask = Arc::new(move || json!(view.status()));
         let listen = house.config.http.listen;
         let http_config = house.config.http.clone();
@@ -134,17 +137,34 @@ impl App {
             ("mqtt", Ok(()))
         });
         let journal = status.journal.clone();
-        Ok(Self { journal, mqtt_addr, renewal, http_addr, shutdown, rooms, follower, status })
+        Ok(Self {
+            config,
+            journal,
+            mqtt: control,
+            mqtt_addr,
+            renewal,
+            http_addr,
+            shutdown,
+            rooms,
+            follower,
+            status,
+        })
+    }
+
+    /// Takes over what `new` changes in a running gateway: users, anonymous rules and limits of the
+    /// front door. Certificates are read again. Returns the keys that need a restart.
+    pub fn reload(&mut self, new: Config) -> Vec<String> {
+        let (config, restarts) = self.config.reloaded(new);
+        self.renewal.ask();
+        self.mqtt.reload(&config.mqtt);
+        self.status.set_config(config.masked());
+        self.config = config;
+        restarts
     }
 
     /// Where the front door listens for plain TCP.
     pub fn mqtt_addr(&self) -> SocketAddr {
         self.mqtt_addr
-    }
-
-    /// Reads again what may change while the gateway runs: certificates.
-    pub fn reload(&self) {
-        self.renewal.ask();
     }
 
     /// Where page, API and metrics listen.
@@ -337,7 +357,7 @@ impl House {
         Sources {
             id: self.config.id.clone(),
             started: Instant::now(),
-            config: self.config.masked(),
+            config: RwLock::new(self.config.masked()),
             journal: self.journal,
             streams: self.streams,
             rows: self.rows,

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod log;
+mod node;
 mod passwd;
 mod run;
 mod table;
@@ -42,6 +43,9 @@ enum Command {
     /// Look into the journal
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Credentials of sensor nodes
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Read a password from standard input and print its hash for [[user]] password
     Passwd,
 }
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.path()),
         Command::Demo(args) => demo::demo(&args),
         Command::Log(command) => log::log(&command),
+        Command::Node(command) => node::node(&command),
         Command::Passwd => passwd::passwd(),
     };
     match result {

@@ -29,15 +29,7 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                app.reload();
-                match Config::load(path) {
-                    Ok(_) => warn!("the configuration is good; restart to use it"),
-                    Err(problem) => {
-                        warn!(%problem, "the configuration is wrong; going on with the old");
-                    }
-                }
-            }
+            _ = hangup.recv() => reload(&mut app, path),
             failure = app.failed() => {
                 notify("STOPPING=1");
                 app.stop().await;
@@ -49,6 +41,19 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
     notify("STOPPING=1");
     app.stop().await;
     Ok(())
+}
+
+fn reload(app: &mut App, path: &Path) {
+    match Config::load(path) {
+        Err(problem) => warn!(%problem, "the configuration is wrong; going on with the old"),
+        Ok(config) => {
+            let restarts = app.reload(config);
+            info!("the configuration was read again");
+            if !restarts.is_empty() {
+                warn!("needs a restart: {}", restarts.join(", "));
+            }
+        }
+    }
 }
 
 /// Tells systemd (sd_notify(3)): one datagram to the socket that it names, nothing without one.

@@ -1,6 +1,7 @@
 //! From what is written to what is meant, collecting every fault on the way.
 
 mod logs;
+mod users;
 mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +14,10 @@ use toml::Spanned;
 use super::raw::{self, Raw};
 use super::{
     ColumnType, Config, ConfigError, Format, HttpConfig, MqttConfig, Problem, QueryConfig,
-    RouteConfig, RouteFormat, RulesConfig, StreamConfig, UpstreamConfig, UserConfig, parse_size,
-    parse_time,
+    RouteConfig, RouteFormat, StreamConfig, UpstreamConfig, parse_size, parse_time,
 };
 use crate::query::Plan;
-use crate::stream::{MQTT_STREAM, TopicPattern, is_filter};
+use crate::stream::{MQTT_STREAM, TopicPattern};
 
 const PARTITIONS_MAX: u16 = 64;
 /// A packet and what the journal adds to it fit into a record.
@@ -27,8 +27,12 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Missing { file: name.clone(), source })?;
+    parse_for(path, &text)
+}
+
+pub(super) fn parse_for(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let base = path.parent().unwrap_or_else(|| Path::new(""));
-    Checker::new(&name, &text, base).run()
+    Checker::new(&path.display().to_string(), text, base).run()
 }
 
 pub(super) fn parse(name: &str, text: &str) -> Result<Config, ConfigError> {
@@ -180,21 +184,8 @@ impl<'a> Checker<'a> {
                 _ => Err(format!("{text:?}: write a size from 1 KiB to 900 KiB")),
             },
         );
-        let mut users = Vec::new();
-        for user in &raw.user {
-            let name = self.take("user.name", &user.name, |name| check_name(name));
-            let hash = self.take("user.password", &user.password, |hash| {
-                crate::mqtt::check_password_hash(hash).map(|()| hash.clone())
-            });
-            let rules = self.rules("user", [&user.publish, &user.subscribe, &user.deny]);
-            if let (Some(name), Some(password_hash)) = (name, hash) {
-                users.push(UserConfig { name, password_hash, rules });
-            }
-        }
-        let anonymous = raw
-            .anonymous
-            .as_ref()
-            .map(|rules| self.rules("anonymous", [&rules.publish, &rules.subscribe, &rules.deny]));
+        let users = self.users(&raw.user);
+        let anonymous = raw.anonymous.as_ref().map(|anonymous| self.anonymous(anonymous));
         MqttConfig {
             listen,
             unix,
@@ -205,28 +196,6 @@ impl<'a> Checker<'a> {
             users,
             anonymous,
         }
-    }
-
-    fn rules(&mut self, key: &str, lists: [&Vec<Spanned<String>>; 3]) -> RulesConfig {
-        let names = ["publish", "subscribe", "deny"];
-        let mut checked = lists.into_iter().zip(names).map(|(list, name)| {
-            list.iter()
-                .filter_map(|filter| {
-                    self.take(&format!("{key}.{name}"), filter, |text| {
-                        if is_filter(text) {
-                            Ok(text.clone())
-                        } else {
-                            Err(format!(
-                                "{text:?} is not a topic filter: + stands for one whole level, # \
-                                 for the rest, as in \"plant/+/climate\" or \"plant/#\""
-                            ))
-                        }
-                    })
-                })
-                .collect::<Vec<_>>()
-        });
-        let mut next = || checked.next().expect("three lists were given");
-        RulesConfig { publish: next(), subscribe: next(), deny: next() }
     }
 
     fn http(&mut self, raw: &raw::Http) -> HttpConfig {

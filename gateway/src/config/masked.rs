@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Config, UpstreamConfig, WhenFull};
+use super::{Config, LimitsConfig, RulesConfig, UpstreamConfig, WhenFull};
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -36,8 +36,13 @@ impl Config {
             });
             (name.clone(), shown)
         });
-        let users =
-            self.mqtt.users.iter().map(|user| json!({ "name": user.name, "password": MASK }));
+        let users = self.mqtt.users.iter().map(|user| {
+            let mut shown = role(&user.rules, user.limits);
+            shown.insert("name".to_owned(), json!(user.name));
+            shown.insert("password".to_owned(), json!(MASK));
+            Json::Object(shown)
+        });
+        let anonymous = self.mqtt.anonymous.as_ref().map(|a| role(&a.rules, a.limits));
         let upstreams =
             self.upstreams.iter().map(|(name, upstream)| (name.clone(), masked(upstream)));
         let routes = self.routes.iter().map(|route| {
@@ -68,6 +73,7 @@ impl Config {
                 "max_packet_bytes": self.mqtt.max_packet_bytes,
             },
             "user": users.collect::<Vec<_>>(),
+            "anonymous": anonymous,
             "http": { "listen": self.http.listen, "token": self.http.token.as_ref().map(|_| MASK) },
             "log": {
                 "segment_bytes": self.log.segment_bytes,
@@ -89,6 +95,18 @@ impl Config {
 
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn role(rules: &RulesConfig, limits: LimitsConfig) -> serde_json::Map<String, Json> {
+    let limits = [
+        ("max_connections", limits.max_connections.map(u64::from)),
+        ("max_rate", limits.max_rate.map(u64::from)),
+        ("max_bytes", limits.max_bytes),
+    ];
+    let rules =
+        [("publish", &rules.publish), ("subscribe", &rules.subscribe), ("deny", &rules.deny)];
+    let rules = rules.into_iter().map(|(key, list)| (key.to_owned(), json!(list)));
+    rules.chain(limits.into_iter().map(|(key, limit)| (key.to_owned(), json!(limit)))).collect()
 }
 
 fn masked(upstream: &UpstreamConfig) -> Json {

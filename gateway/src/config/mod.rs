@@ -1,5 +1,6 @@
 //! The configuration: TOML to checked types. What is here has been checked; the rooms rely on it.
 
+mod changes;
 mod check;
 mod error;
 mod masked;
@@ -65,7 +66,7 @@ pub struct MqttConfig {
     pub users: Vec<UserConfig>,
     /// What a client without a name may do; `None`: everything, on loopback only, unless there are
     /// users.
-    pub anonymous: Option<RulesConfig>,
+    pub anonymous: Option<AnonymousConfig>,
 }
 
 /// The front door's TLS.
@@ -99,9 +100,32 @@ pub struct UserConfig {
     pub password_hash: String,
     /// What the user may do.
     pub rules: RulesConfig,
+    /// How much of it, over all connections.
+    pub limits: LimitsConfig,
 }
 
-/// Topic filters of what is allowed; `deny` wins.
+/// Clients without a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnonymousConfig {
+    /// What they may do.
+    pub rules: RulesConfig,
+    /// How much of it, all of them together.
+    pub limits: LimitsConfig,
+}
+
+/// How much a user may do; `None`: as much as it likes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Connections at a time.
+    pub max_connections: Option<u32>,
+    /// Messages a second.
+    pub max_rate: Option<u32>,
+    /// Bytes of packets a second.
+    pub max_bytes: Option<u64>,
+}
+
+/// Topic filters of what is allowed; `deny` wins. `{user}` and `{client}` stand for the names of the
+/// client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RulesConfig {
     /// Topics that may be published to.
@@ -113,7 +137,7 @@ pub struct RulesConfig {
 }
 
 /// Page, API and metrics.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -122,7 +146,7 @@ pub struct HttpConfig {
 }
 
 /// The journal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Bytes of a segment.
     pub segment_bytes: u32,
@@ -193,7 +217,7 @@ pub enum ColumnType {
 }
 
 /// A stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamConfig {
     /// Its name, in queries and routes.
     pub name: String,
@@ -278,6 +302,14 @@ impl Config {
     /// [`ConfigError`]: every problem found, with file, line, key, fault and remedy.
     pub fn load(path: &std::path::Path) -> Result<Self, ConfigError> {
         check::load(path)
+    }
+
+    /// Checks what is to be written to a file, as [`Config::load`] would find it there.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as [`Config::load`].
+    pub fn parse_for(path: &std::path::Path, text: &str) -> Result<Self, ConfigError> {
+        check::parse_for(path, text)
     }
 
     /// Checks a configuration that is a text; `name` stands for its file in messages.

@@ -79,6 +79,11 @@ pub(super) struct User {
     pub(super) subscribe: Vec<Text>,
     #[serde(default)]
     pub(super) deny: Vec<Text>,
+    pub(super) max_connections: Option<Spanned<u32>>,
+    /// Messages a second.
+    pub(super) max_rate: Option<Spanned<u32>>,
+    /// A size, a second.
+    pub(super) max_bytes: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +95,11 @@ pub(super) struct Rules {
     pub(super) subscribe: Vec<Text>,
     #[serde(default)]
     pub(super) deny: Vec<Text>,
+    pub(super) max_connections: Option<Spanned<u32>>,
+    /// Messages a second.
+    pub(super) max_rate: Option<Spanned<u32>>,
+    /// A size, a second.
+    pub(super) max_bytes: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

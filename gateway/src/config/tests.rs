@@ -147,3 +147,37 @@ fn a_page_beyond_loopback_needs_a_token() {
     let config = Config::parse("c", &text).expect("it has a token");
     assert!(!config.masked().to_string().contains("t0p"), "a secret is masked");
 }
+
+#[test]
+fn users_have_rules_and_limits_and_each_fault_says_what_to_write() {
+    let hash = crate::mqtt::hash_password("pw").expect("a hash");
+    let good = format!(
+        "{GOOD}[[user]]\nname = \"u\"\npassword = \"{hash}\"\npublish = [\"a/{{user}}/{{client}}/#\"]\n\
+         max_connections = 2\nmax_rate = 100\nmax_bytes = \"64 KiB\"\n\
+         [anonymous]\ndeny = [\"x/#\"]\nmax_rate = 5\n"
+    );
+    let config = Config::parse("headwater.toml", &good).expect("it is good");
+    let limits = config.mqtt.users[0].limits;
+    assert_eq!((limits.max_connections, limits.max_rate), (Some(2), Some(100)));
+    assert_eq!(limits.max_bytes, Some(64 << 10));
+    let anonymous = config.mqtt.anonymous.as_ref().expect("it is there");
+    assert_eq!((anonymous.limits.max_rate, anonymous.limits.max_bytes), (Some(5), None));
+    let masked = config.masked().to_string();
+    assert!(masked.contains("\"max_rate\":100") && !masked.contains("argon2"), "{masked}");
+    let twice = format!("name = \"u\"\npassword = \"{hash}\"\n[[user]]\nname = \"u\"");
+    for (from, to, key, words) in [
+        ("{client}", "{device}", "user.publish", "{user} and {client}"),
+        ("a/{user}", "a#", "user.publish", "not a topic filter"),
+        ("max_rate = 100", "max_rate = 0", "user.max_rate", "write 1 or more"),
+        ("max_rate = 5", "max_rate = \"5/s\"", "anonymous.max_rate", "expected u32"),
+        ("max_connections = 2", "max_connections = 0", "user.max_connections", "no limit"),
+        ("\"64 KiB\"", "\"64 B\"", "user.max_bytes", "1 KiB or more"),
+        ("\"x/#\"", "\"x/#/y\"", "anonymous.deny", "not a topic filter"),
+        ("name = \"u\"", &twice, "user.name", "two users"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = problems(&good.replacen(from, to, 1));
+        let fits = |p: &Problem| p.line > 0 && p.key == key && p.fault.contains(words);
+        assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
+    }
+}

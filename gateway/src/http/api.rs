@@ -19,7 +19,7 @@ pub(super) fn router() -> Router<Arc<Sources>> {
         .route("/routes", get(async |State(s): Context| Json((s.routes)())))
         .route("/nodes", get(async |State(s): Context| Json(json!(s.nodes.status()))))
         .route("/gaps", get(async |State(s): Context| Json(gaps(&s))))
-        .route("/config", get(async |State(s): Context| Json(s.config.clone())))
+        .route("/config", get(async |State(s): Context| Json(s.config())))
         .route("/openapi.json", get(async || Json(openapi::document())))
 }
 

@@ -8,7 +8,7 @@ mod records;
 mod wear;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::Router;
@@ -61,7 +61,19 @@ pub struct Sources {
     /// The logs beside the journal.
     pub logs: PlacementMetrics,
     /// The configuration, secrets masked.
-    pub config: Json,
+    pub config: RwLock<Json>,
+}
+
+impl Sources {
+    /// The configuration that holds, secrets masked.
+    pub fn config(&self) -> Json {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another configuration holds.
+    pub fn set_config(&self, masked: Json) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = masked;
+    }
 }
 
 /// Names what this room counts itself.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::auth::Pass;
 use super::codec;
 use super::context::Context;
 use super::deliver::{Deliver, Sources, Waiting};
@@ -38,6 +39,9 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
 /// With take-over or shutdown it is shorter.
 const TAKE_OVER_MAX: Duration = Duration::from_millis(200);
+
+/// A client that sends more than it may is looked at this often, for a reload may allow it more.
+const HELD_BACK_MAX: Duration = Duration::from_secs(1);
 
 /// The timer sleeps at most this long.
 const TIMER_MAX: Duration = Duration::from_secs(3600);
@@ -76,6 +80,9 @@ pub(crate) struct Connection<S> {
     session: Session,
     deliver: Deliver,
     claim: Claim,
+    pass: Pass,
+    /// The client was told so, and keeps it when a reload allows less.
+    packet_bytes_max: usize,
     peer: Peer,
     /// 1.5 times what the client asked for.
     keep_alive: Option<Duration>,
@@ -96,6 +103,8 @@ pub(crate) struct Connection<S> {
 pub(crate) struct Start {
     pub(crate) session: Session,
     pub(crate) claim: Claim,
+    pub(crate) pass: Pass,
+    pub(crate) packet_bytes_max: usize,
     pub(crate) peer: Peer,
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) will: Option<Will>,
@@ -114,6 +123,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             deliver: Deliver::new(start.session.outbound.again()),
             session: start.session,
             claim: start.claim,
+            pass: start.pass,
+            packet_bytes_max: start.packet_bytes_max,
             peer: start.peer,
             keep_alive: start.keep_alive,
             will: start.will,
@@ -169,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Does all that can be done without waiting.
     fn turn(&mut self) -> Result<Waiting, End> {
         let now_ms = unix_ms();
+        self.keep_up()?;
         self.settle()?;
         self.take_packets(now_ms)?;
         self.settle()?;
@@ -205,8 +217,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
+    /// Takes over what a reload has changed.
+    fn keep_up(&mut self) -> Result<(), End> {
+        let gate = &self.context.gate;
+        if gate.generation() != self.pass.generation() {
+            self.session.set_access(gate.renew(&mut self.pass)?);
+            let packet_bytes = self.context.bounds.packet_bytes();
+            self.packet_bytes_max = self.packet_bytes_max.max(packet_bytes);
+        }
+        Ok(())
+    }
+
     /// True while the client may be read: nothing of ours is in the way.
     fn willing(&self) -> bool {
+        self.has_room() && self.pass.toll.turn().is_none()
+    }
+
+    /// True while answers to what the client says have room.
+    fn has_room(&self) -> bool {
         !self.session.is_full() && self.wire.waiting() < OUT_BYTES_MAX
     }
 
@@ -224,18 +252,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut packets = 0;
         self.held = false;
         let result = loop {
-            if !self.willing() {
+            if !self.has_room() {
                 break Ok(());
             }
-            let frame = match frame::split(&bytes[used..], self.context.packet_bytes_max) {
+            let frame = match frame::split(&bytes[used..], self.packet_bytes_max) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
                 Err(fault) => break Err(End::Fault(fault)),
             };
+            if !self.pass.toll.admits(frame.kind == frame::PUBLISH, frame.whole.len()) {
+                break Ok(());
+            }
             // Messages wait at the door; what else a client says is taken all the while.
             if frame.kind == frame::PUBLISH {
                 self.held = received == 0 && !self.is_admitted();
                 if self.held {
+                    self.pass.toll.keep();
                     break Ok(());
                 }
                 received += 1;
@@ -403,6 +435,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.is_to_be_saved() {
             deadline = deadline.min(self.last_save + SAVE_EVERY);
         }
+        if let Some(turn) = self.pass.toll.turn() {
+            deadline = deadline.min(Instant::from_std(turn).min(now + HELD_BACK_MAX));
+        }
         deadline
     }
 
@@ -499,14 +534,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Settles will, session and shared subscriptions. The client id is free again after this.
     async fn leave(self, end: &End) {
-        let Self { context, session, mut deliver, claim, will, expiry_s, wire, .. } = self;
-        // The socket closes before anything is waited for.
-        drop(wire);
+        let Self { context, session, mut deliver, claim, will, expiry_s, wire, mut pass, .. } =
+            self;
+        // A reload may have come since its last turn; who has no place any more keeps the last word.
+        let access = context.gate.renew(&mut pass).unwrap_or_else(|_| Arc::clone(pass.access()));
+        // The socket closes before anything is waited for, and the user may have another.
+        drop((wire, pass));
         let client = Arc::clone(session.client());
         let mut last = Ok(None);
         // At a shutdown the journal keeps the will for the next start.
         if let Some(will) = will.filter(|_| !matches!(end, End::Kicked(reason::SHUTTING_DOWN))) {
-            let wanted = !matches!(end, End::Left { will: false });
+            let left = matches!(end, End::Left { will: false });
+            let wanted = !left && access.may_publish(&will.topic);
             last = wills::leave(&context, &client, will, expiry_s, wanted).map(Some);
         }
         if session.is_recorded() {

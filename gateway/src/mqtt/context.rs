@@ -6,6 +6,7 @@ use headwater_shared::envelope::{Envelope, Session};
 use tokio::sync::watch;
 
 use super::auth::Gate;
+use super::bounds::Bounds;
 use super::complaints::Complaints;
 use super::metrics::MqttMetrics;
 use super::packet::Will;
@@ -28,8 +29,7 @@ pub(crate) struct Context {
     pub(crate) sys: Sys,
     pub(crate) metrics: MqttMetrics,
     pub(crate) complaints: Complaints,
-    pub(crate) packet_bytes_max: usize,
-    pub(crate) connections_max: usize,
+    pub(crate) bounds: Bounds,
 }
 
 impl Context {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::auth::Access;
+use super::auth::Pass;
 use super::codec::{self, BadConnect};
 use super::connection::{Connection, Start, unix_ms};
 use super::context::Context;
@@ -77,7 +77,7 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     context: &Context,
 ) -> Result<Option<Connect>, BadConnect> {
     loop {
-        let split = frame::split(&wire.inbuf, context.packet_bytes_max);
+        let split = frame::split(&wire.inbuf, context.bounds.packet_bytes());
         if let Some(frame) = split.map_err(BadConnect::Silent)? {
             let connect = codec::read_connect(&frame)?;
             let used = frame.whole.len();
@@ -99,7 +99,7 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 struct Entered {
-    access: Arc<Access>,
+    pass: Pass,
     claim: Claim,
     entry: Entry,
     connack: ConnAck,
@@ -107,16 +107,19 @@ struct Entered {
 
 async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result<Entered, Fault> {
     session::examine(connect)?;
-    let access = context.gate.enter(connect.login.clone(), peer).await?;
-    if let Some(will) = &connect.will
-        && !access.may_publish(&will.topic)
-    {
-        return Err(Fault::new(reason::NOT_AUTHORIZED, "a will on a topic that is not allowed"));
-    }
     let mut connack = offer(connect, context);
     check_fits(connect, &connack)?;
     let client: Arc<str> = connack.assigned.as_deref().unwrap_or(&connect.client).into();
+    let mut pass = context.gate.enter(connect.login.clone(), &client, peer).await?;
+    if let Some(will) = &connect.will
+        && !pass.access().may_publish(&will.topic)
+    {
+        return Err(Fault::new(reason::NOT_AUTHORIZED, "a will on a topic that is not allowed"));
+    }
     let claim = context.registry.claim(&client).await;
+    claim.belongs_to(pass.shown());
+    // Only now: a client that comes back takes the place of its old connection.
+    pass.sit()?;
     let stored = context.state.session(&client);
     let entry = session::admit(connect, stored, context.state.sessions(), unix_ms())?;
     let unavailable = |_| Fault::new(reason::SERVER_UNAVAILABLE, "the session cannot be recorded");
@@ -131,7 +134,7 @@ async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result
     if let Some(ticket) = kept.or(promised) {
         context.journal().wait(ticket).await.map_err(unavailable)?;
     }
-    Ok(Entered { access, claim, entry, connack })
+    Ok(Entered { pass, claim, entry, connack })
 }
 
 /// What this client is told of the server, but for its session.
@@ -142,7 +145,7 @@ fn offer(connect: &Connect, context: &Context) -> ConnAck {
         assigned: connect.client.is_empty().then(random_client),
         keep_alive_s: capped.then_some(KEEP_ALIVE_S_MAX),
         expiry_s: None,
-        packet_bytes_max: u32::try_from(context.packet_bytes_max).unwrap_or(u32::MAX),
+        packet_bytes_max: u32::try_from(context.bounds.packet_bytes()).unwrap_or(u32::MAX),
         receive_maximum: RECEIVE_MAXIMUM,
         alias_max: ALIAS_MAX,
     }
@@ -170,6 +173,7 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     let version = connect.version;
     let keep_alive_s = entered.connack.keep_alive_s.unwrap_or(connect.keep_alive_s);
     let client: Arc<str> = Arc::clone(entered.claim.client());
+    let packet_bytes_max = usize::try_from(entered.connack.packet_bytes_max).unwrap_or(usize::MAX);
     codec::put_connack(&mut wire.out, version, &entered.connack);
     context.metrics.connects.inc();
     let subscriber = Subscriber {
@@ -179,7 +183,7 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
         packet_bytes_max: connect.packet_bytes_max,
         alias_max: connect.alias_max,
         lasts: connect.expiry_s > 0,
-        access: entered.access,
+        access: Arc::clone(entered.pass.access()),
     };
     let end = context.journal().end();
     let session = Session::new(subscriber, entered.entry.recorded, entered.entry.stored, end);
@@ -188,6 +192,8 @@ fn welcome<S: AsyncRead + AsyncWrite + Unpin>(
     let start = Start {
         session,
         claim: entered.claim,
+        pass: entered.pass,
+        packet_bytes_max,
         peer,
         keep_alive,
         will: connect.will,

@@ -50,6 +50,8 @@ pub struct MqttMetrics {
     pub wills: Counter,
     /// Connections ended because a commit failed under an acknowledgement.
     pub lost_commits: Counter,
+    /// Logins refused unheard, for too many wrong ones from their address.
+    pub logins_limited: Counter,
     /// Bytes read from clients.
     pub bytes_in: Counter,
     /// Bytes written to clients.
@@ -79,6 +81,8 @@ impl MqttMetrics {
         add("mqtt_duplicates", "Second copies of QoS 2 messages dropped", &self.duplicates);
         add("mqtt_wills", "Wills published", &self.wills);
         add("mqtt_lost_commits", "Connections ended by a failed commit", &self.lost_commits);
+        let limited = "Logins refused unheard after too many wrong ones";
+        add("mqtt_logins_limited", limited, &self.logins_limited);
         add("mqtt_received_bytes", "Bytes read from clients", &self.bytes_in);
         add("mqtt_sent_bytes", "Bytes written to clients", &self.bytes_out);
         let faults = self.faults.clone();

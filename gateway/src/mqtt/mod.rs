@@ -14,6 +14,7 @@
 //! [`MqttServer`] listens; [`MqttState`] is what follows from the journal.
 
 mod auth;
+mod bounds;
 mod codec;
 mod complaints;
 mod connection;
@@ -27,6 +28,7 @@ mod packet;
 mod peer;
 mod properties;
 mod registry;
+mod reload;
 mod server;
 mod session;
 mod share;
@@ -36,8 +38,9 @@ mod trie;
 mod wills;
 mod wire;
 
-pub use auth::{check_password_hash, hash_password};
+pub use auth::{check_password_hash, check_rule, hash_password};
 pub use listen::{Renewal, TlsFault, TlsPart, Way, check_tls};
 pub use metrics::{MqttMetrics, ReasonLabel, WayLabel};
+pub use reload::MqttControl;
 pub use server::{MqttServer, MqttStatus, MqttView};
 pub use state::{MqttState, StateCounts};

@@ -35,6 +35,7 @@ pub(crate) mod reason {
     pub(crate) const TOPIC_ALIAS_INVALID: u8 = 0x94;
     pub(crate) const PACKET_TOO_LARGE: u8 = 0x95;
     pub(crate) const QUOTA: u8 = 0x97;
+    pub(crate) const CONNECTION_RATE: u8 = 0x9F;
 }
 
 /// A connection has to end: the client broke the protocol or a limit.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
+use super::auth::Shown;
 use super::packet::reason;
 
 /// Connected clients and wills that wait.
@@ -26,6 +27,8 @@ struct Inner {
 
 struct Slot {
     kick: Option<oneshot::Sender<u8>>,
+    /// Who has it, once that is known.
+    shown: Option<Arc<Shown>>,
     /// Closes when the slot is free.
     gone: watch::Receiver<()>,
 }
@@ -43,6 +46,13 @@ impl Claim {
     /// The client id.
     pub(crate) fn client(&self) -> &Arc<str> {
         &self.client
+    }
+
+    /// Notes who has it, for [`Registry::end_where`].
+    pub(crate) fn belongs_to(&self, shown: &Arc<Shown>) {
+        if let Some(slot) = self.registry.lock().slots.get_mut(&self.client) {
+            slot.shown = Some(Arc::clone(shown));
+        }
     }
 }
 
@@ -92,7 +102,7 @@ impl Registry {
                 None
             }
         };
-        inner.slots.insert(Arc::clone(client), Slot { kick, gone });
+        inner.slots.insert(Arc::clone(client), Slot { kick, shown: None, gone });
         let (registry, client) = (Arc::clone(self), Arc::clone(client));
         Ok(Claim { registry, client, kick: kicked, _gone: gone_tx })
     }
@@ -106,6 +116,19 @@ impl Registry {
                 let _ = kick.send(code);
             }
         }
+    }
+
+    /// Tells connections of certain clients to end; how many.
+    pub(crate) fn end_where(&self, code: u8, ends: impl Fn(&Shown) -> bool) -> usize {
+        let mut ended = 0;
+        for slot in self.lock().slots.values_mut() {
+            let theirs = slot.shown.as_ref().is_some_and(|shown| ends(shown));
+            if let Some(kick) = slot.kick.take_if(|_| theirs) {
+                let _ = kick.send(code);
+                ended += 1;
+            }
+        }
+        ended
     }
 
     /// Notes that a will of `client` waits; the wait is over when the receiver closes. `None` when

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::auth::Gate;
+use super::bounds::Bounds;
 use super::complaints::Complaints;
 use super::connection::unix_ms;
 use super::context::Context;
@@ -22,6 +23,7 @@ use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
 use super::peer::Peer;
 use super::registry::Registry;
+use super::reload::MqttControl;
 use super::session::Change;
 use super::share::Shares;
 use super::state::{MqttState, Overdue, StateCounts};
@@ -67,7 +69,7 @@ impl MqttView {
     pub fn status(&self) -> MqttStatus {
         MqttStatus {
             connections: usize::try_from(self.context.metrics.connections.get()).unwrap_or(0),
-            connections_max: self.context.connections_max,
+            connections_max: self.context.bounds.connections(),
             state: self.context.state.counts(),
         }
     }
@@ -98,14 +100,17 @@ impl MqttServer {
             intake,
             state,
             applied,
-            gate: Gate::new(config),
+            gate: Gate::new(
+                &config.users,
+                config.anonymous.as_ref(),
+                metrics.logins_limited.clone(),
+            ),
             registry: Arc::new(Registry::default()),
             shares: Shares::default(),
             sys: Sys::new(std::time::Instant::now()),
             metrics,
             complaints: Complaints::new(std::time::Instant::now()),
-            packet_bytes_max: usize::try_from(config.max_packet_bytes).unwrap_or(usize::MAX),
-            connections_max: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
+            bounds: Bounds::new(config),
         });
         Ok(Self { listeners, context, renewal: Renewal::default() })
     }
@@ -134,11 +139,16 @@ impl MqttServer {
         MqttView { context: Arc::clone(&self.context) }
     }
 
+    /// Changes the server while it runs.
+    pub fn control(&self) -> MqttControl {
+        MqttControl::new(&self.context)
+    }
+
     /// Serves until `shutdown` is true or its sender is gone; then acknowledges what is being
     /// committed and ends all connections.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let Self { mut listeners, context, renewal } = self;
-        let places = Arc::new(Semaphore::new(context.connections_max));
+        let places = Arc::clone(context.bounds.places());
         let refusals = Arc::new(Semaphore::new(REFUSED_AT_A_TIME));
         let mut connections = JoinSet::new();
         wills::resume(&context);

@@ -7,13 +7,22 @@ use std::sync::Arc;
 use headwater::catalog::Catalog;
 use headwater::config::{Config, MqttConfig};
 use headwater::journal::{Journal, JournalOptions};
-use headwater::mqtt::{MqttMetrics, MqttServer, MqttState, MqttView, Renewal, Way};
+use headwater::mqtt::{MqttControl, MqttMetrics, MqttServer, MqttState, MqttView, Renewal, Way};
 use headwater::node::Nodes;
 use headwater::projection::Follower;
 use headwater::sparkplug::Sparkplug;
 use headwater::stream::{Intake, IntakeMetrics, Streams};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// `extra` follows the front door's own section.
+fn config(dir: &Path, extra: &str) -> Config {
+    let text = format!(
+        "[gateway]\nid = \"test\"\ndata_dir = \"{}\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n{extra}",
+        dir.display()
+    );
+    Config::parse("test.toml", &text).expect("a configuration")
+}
 
 /// A front door that runs.
 pub(crate) struct Door {
@@ -23,6 +32,7 @@ pub(crate) struct Door {
     pub(crate) view: MqttView,
     pub(crate) renewal: Renewal,
     ways: Vec<(Way, SocketAddr)>,
+    control: MqttControl,
     intake: Intake,
     state: Arc<MqttState>,
     applied: watch::Receiver<u64>,
@@ -34,11 +44,7 @@ pub(crate) struct Door {
 impl Door {
     /// Opens the journal in `dir` and listens on a free port; `extra` is more configuration.
     pub(crate) fn open(dir: &Path, extra: &str) -> Self {
-        let text = format!(
-            "[gateway]\nid = \"test\"\ndata_dir = \"{}\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n{extra}",
-            dir.display()
-        );
-        let config = Config::parse("test.toml", &text).expect("a configuration");
+        let config = config(dir, extra);
         let catalog = Arc::new(Catalog::open(&dir.join("catalog.redb")).expect("a catalog"));
         let options = JournalOptions { segment_size: 1 << 20, ..JournalOptions::default() };
         let (journal, _) = Journal::open(&dir.join("log"), options).expect("a journal");
@@ -69,6 +75,7 @@ impl Door {
             view: server.view(),
             renewal: server.renewal(),
             ways: server.addresses().collect(),
+            control: server.control(),
             intake,
             state,
             applied,
@@ -81,6 +88,11 @@ impl Door {
     /// Where it listens in this way.
     pub(crate) fn at(&self, way: Way) -> SocketAddr {
         self.ways.iter().find(|(other, _)| *other == way).expect("a way that is configured").1
+    }
+
+    /// Takes over a configuration, as SIGHUP would.
+    pub(crate) fn reload(&self, dir: &Path, extra: &str) {
+        self.control.reload(&config(dir, extra).mqtt);
     }
 
     /// Binds another server over the same gateway.

@@ -1,6 +1,7 @@
 //! The gateway as its users and devices meet it: one binary for all integration tests.
 
 mod acknowledged;
+mod auth;
 mod cli;
 mod door;
 mod full;

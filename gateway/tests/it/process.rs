@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Runs the binary to its end.
 pub(crate) fn headwater(args: &[&str]) -> Output {
@@ -23,6 +25,8 @@ pub(crate) struct Gateway {
     child: Child,
     pub(crate) mqtt: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// Log lines since it was ready.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Gateway {
@@ -51,8 +55,12 @@ impl Gateway {
             seen.push(line);
         };
         // Nobody may be blocked by a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, mqtt: addresses.0, http: addresses.1 }
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let said = Arc::clone(&log);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| said.lock().expect("whole").push(line));
+        });
+        Self { child, mqtt: addresses.0, http: addresses.1, log }
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -61,6 +69,20 @@ impl Gateway {
             .status()
             .expect("kill starts");
         assert!(status.success(), "the process is there");
+    }
+
+    /// Waits for a log line with these words and returns it.
+    pub(crate) fn says(&self, words: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            let log = self.log.lock().expect("whole");
+            if let Some(line) = log.iter().find(|line| line.contains(words)) {
+                return line.clone();
+            }
+            drop(log);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("no line with {words:?} in:\n{}", self.log.lock().expect("whole").join("\n"));
     }
 
     /// Waits for its end and returns the exit code.

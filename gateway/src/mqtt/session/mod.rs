@@ -144,6 +144,12 @@ impl Session {
         self.recorded
     }
 
+    /// Other rules from now on, for subscriptions that are there too.
+    pub(crate) fn set_access(&mut self, access: Arc<Access>) {
+        self.outbound.set_access(Arc::clone(&access));
+        self.access = access;
+    }
+
     /// True while so much waits for the disk that the client is not read.
     pub(crate) fn is_full(&self) -> bool {
         self.replies.len() >= usize::from(RECEIVE_MAXIMUM)

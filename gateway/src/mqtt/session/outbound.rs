@@ -118,6 +118,11 @@ impl Outbound {
         &self.subscriptions
     }
 
+    /// Other rules from now on.
+    pub(crate) fn set_access(&mut self, access: Arc<Access>) {
+        self.subscriber.access = access;
+    }
+
     /// The offset of the next record to offer.
     pub(crate) fn next(&self) -> u64 {
         self.next

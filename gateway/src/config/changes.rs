@@ -1,0 +1,162 @@
+//! What of a changed configuration a running gateway takes over, and what it cannot.
+
+use std::collections::BTreeMap;
+
+use super::{Config, MqttConfig, QueryConfig, StreamConfig};
+
+impl Config {
+    /// This configuration with what `new` changes in a running gateway: users, anonymous rules,
+    /// limits. Says also which keys of `new` need a restart.
+    pub fn reloaded(&self, new: Self) -> (Self, Vec<String>) {
+        let restarts = self.restarts(&new);
+        // Each field has to be thought of: what is taken over here is for Gate and Bounds to hear.
+        let MqttConfig {
+            listen: _,
+            unix: _,
+            tls: _,
+            websocket: _,
+            max_connections,
+            max_packet_bytes,
+            users,
+            anonymous,
+        } = new.mqtt;
+        let MqttConfig { listen, unix, tls, websocket, .. } = self.mqtt.clone();
+        let mqtt = MqttConfig {
+            listen,
+            unix,
+            tls,
+            websocket,
+            max_connections,
+            max_packet_bytes,
+            users,
+            anonymous,
+        };
+        (Self { mqtt, ..self.clone() }, restarts)
+    }
+
+    fn restarts(&self, new: &Self) -> Vec<String> {
+        let Self { id, data_dir, mqtt, http, log, logs, streams, queries, upstreams, routes } =
+            self;
+        let plain = [
+            ("gateway.id", *id != new.id),
+            ("gateway.data_dir", *data_dir != new.data_dir),
+            ("mqtt.listen", mqtt.listen != new.mqtt.listen),
+            ("mqtt.unix", mqtt.unix != new.mqtt.unix),
+            ("[mqtt.tls]", mqtt.tls != new.mqtt.tls),
+            ("[mqtt.websocket]", mqtt.websocket != new.mqtt.websocket),
+            ("http.listen", http.listen != new.http.listen),
+            ("http.token", http.token != new.http.token),
+            ("[log]", *log != new.log),
+            ("[[route]]", *routes != new.routes),
+        ];
+        let mut restarts: Vec<String> =
+            plain.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.into()).collect();
+        restarts.extend(differing(logs, &new.logs).map(|name| format!("[logs.{name}]")));
+        if *streams != new.streams {
+            let named = |streams: &[StreamConfig]| -> BTreeMap<_, _> {
+                streams.iter().map(|stream| (stream.name.clone(), stream.clone())).collect()
+            };
+            restarts.push(tables("[[stream]]", &named(streams), &named(&new.streams)));
+        }
+        let named = |queries: &[QueryConfig]| -> Vec<(String, String)> {
+            let name = |query: &QueryConfig| query.plan.name().to_owned();
+            queries.iter().map(|query| (name(query), query.sql.clone())).collect()
+        };
+        let (old, new_queries) = (named(queries), named(&new.queries));
+        if old != new_queries {
+            let (old, new) = (old.into_iter().collect(), new_queries.into_iter().collect());
+            restarts.push(tables("[[query]]", &old, &new));
+        }
+        restarts.extend(differing(upstreams, &new.upstreams).map(|n| format!("[upstream.{n}]")));
+        restarts
+    }
+}
+
+/// Which of the tables differ; their order says which comes first.
+fn tables<T: PartialEq>(key: &str, old: &BTreeMap<String, T>, new: &BTreeMap<String, T>) -> String {
+    match differing(old, new).collect::<Vec<_>>() {
+        names if names.is_empty() => format!("the order of {key}"),
+        names => format!("{key} {}", names.join(", ")),
+    }
+}
+
+/// Names whose values are not the same in both, or are in one only.
+fn differing<'a, T: PartialEq>(
+    old: &'a BTreeMap<String, T>,
+    new: &'a BTreeMap<String, T>,
+) -> impl Iterator<Item = String> + 'a {
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+    gone.chain(changed.map(|(name, _)| name)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = r##"
+[gateway]
+id = "g"
+data_dir = "d"
+[mqtt]
+listen = "127.0.0.1:1883"
+max_connections = 10
+[anonymous]
+publish = ["a/#"]
+[http]
+token = "t"
+[[stream]]
+name = "one"
+topic = "one/{d}"
+format = "json"
+[[stream]]
+name = "two"
+topic = "two/{d}"
+format = "json"
+[[query]]
+sql = "CREATE STREAM n AS SELECT d, window_start, window_end, count(*) AS n FROM one GROUP BY d, tumble(INTERVAL '1' MINUTE)"
+[upstream.files]
+kind = "directory"
+path = "out"
+[logs.long]
+max_age = "9d"
+"##;
+
+    fn parse(text: &str) -> Config {
+        Config::parse("c.toml", text).expect("a configuration")
+    }
+
+    #[test]
+    fn rules_and_limits_are_taken_over_and_the_rest_stays() {
+        let old = parse(BASE);
+        let new = BASE.replace("a/#", "b/#").replace("= 10", "= 20").replace("1883", "1884");
+        let (running, restarts) = old.reloaded(parse(&new));
+        assert_eq!(running.mqtt.max_connections, 20);
+        let anonymous = running.mqtt.anonymous.as_ref().expect("it is there");
+        assert_eq!(anonymous.rules.publish, ["b/#"]);
+        assert_eq!((running.mqtt.listen.port(), restarts), (1883, vec!["mqtt.listen".to_owned()]));
+        let (_, restarts) = running.reloaded(parse(&new));
+        assert_eq!(restarts, ["mqtt.listen"], "it still needs one");
+        assert!(old.reloaded(parse(BASE)).1.is_empty());
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let old = parse(BASE);
+        for (from, to, expected) in [
+            ("id = \"g\"", "id = \"h\"", "gateway.id"),
+            ("\"d\"", "\"e\"", "gateway.data_dir"),
+            ("token = \"t\"", "token = \"u\"", "http.token"),
+            ("one/{d}", "1/{d}", "[[stream]] one"),
+            ("\"two\"", "\"three\"", "[[stream]] two, three"),
+            ("'1' MINUTE", "'2' MINUTE", "[[query]] n"),
+            ("\"out\"", "\"in\"", "[upstream.files]"),
+            ("9d", "8d", "[logs.long]"),
+            ("[http]", "[log]\nmax_size = \"9 GiB\"\n[http]", "[log]"),
+        ] {
+            assert!(BASE.contains(from), "{from}");
+            let (_, restarts) = old.reloaded(parse(&BASE.replacen(from, to, 1)));
+            assert_eq!(restarts, [expected], "{to}");
+        }
+    }
+}
