@@ -112,6 +112,9 @@ async fn a_lasting_session_gets_what_came_while_it_and_the_gateway_were_away() {
             subscriber.send(&[0x40, 2, packet[7], packet[8]]).await;
         }
     }
+    // A connection that is taken over reads no more: the acknowledgement has to be in.
+    subscriber.send(&[0xC0, 0]).await;
+    assert_eq!(subscriber.packet().await, Some(vec![0xD0, 0]));
     drop(subscriber);
     let (mut subscriber, _) = Raw::v4(door.address, "s", false).await;
     for number in 2..=3_u8 {
