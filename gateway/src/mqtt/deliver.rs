@@ -282,11 +282,15 @@ impl Deliver {
             if out.len() >= OUT_BYTES_MAX {
                 return Some(Waiting::Client);
             }
-            self.again.pop_front();
             if entry.phase == Phase::Released {
+                self.again.pop_front();
                 outbound.release_again(entry.id, out);
                 continue;
             }
+            if !outbound.may_send_again() {
+                return Some(Waiting::Client);
+            }
+            self.again.pop_front();
             let record = record_at(sources.journal, entry.offset);
             let offer = record.as_ref().and_then(|record| match record.envelope() {
                 Ok(Envelope::Publish(message)) => {

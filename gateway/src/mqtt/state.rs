@@ -446,7 +446,8 @@ mod tests {
         let counts = state.counts();
         assert_eq!((counts.retained, counts.retained_bytes, counts.sessions), (1, 4, 1));
         let stored = state.session("c").expect("the session");
-        let in_flight = vec![InFlight { offset: 8, id: 5, phase: Phase::Once }];
+        let (phase, retain) = (Phase::Once, false);
+        let in_flight = vec![InFlight { offset: 8, id: 5, phase, retain }];
         assert_eq!(stored.position, Position { next: 9, in_flight });
         assert!(stored.open.contains(&7));
     }

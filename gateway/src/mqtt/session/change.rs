@@ -128,7 +128,7 @@ pub(crate) mod tests {
 
     #[test]
     fn changes_read_back_as_they_were_written() {
-        let in_flight = vec![InFlight { offset: 3, id: 4, phase: Phase::Sent }];
+        let in_flight = vec![InFlight::new(3, Phase::Sent, true)];
         let position = Position { next: 9, in_flight };
         for change in [
             Change::Begin { expiry_s: 60 },
@@ -145,9 +145,9 @@ pub(crate) mod tests {
     #[test]
     fn frozen_changes_keep_their_bytes() {
         assert_eq!(Change::Release(300).encode(), [4, 0xAC, 0x02]);
-        let in_flight = vec![InFlight { offset: 1, id: 2, phase: Phase::Released }];
+        let in_flight = vec![InFlight::new(1, Phase::Released, true)];
         let position = Position { next: 300, in_flight };
-        assert_eq!(Change::Reached(position).encode(), [9, 0xAC, 0x02, 1, 1, 2, 2]);
+        assert_eq!(Change::Reached(position).encode(), [9, 0xAC, 0x02, 1, 1, 2, 2, 1]);
         assert_eq!(Change::Received(300).encode(), [8, 0xAC, 0x02]);
         assert_eq!(
             Change::Subscribe(vec![subscription("a")]).encode(),
@@ -173,7 +173,7 @@ pub(crate) mod tests {
         let old = old::Position { next: 300, in_flight: vec![old::InFlight { offset: 1, id: 2 }] };
         let change = Change::decode(&[5, 0xAC, 0x02, 1, 1, 2]);
         assert_eq!(change, Some(Change::Reached1(old.clone())));
-        let in_flight = vec![InFlight { offset: 1, id: 2, phase: Phase::Once }];
+        let in_flight = vec![InFlight::new(1, Phase::Once, false)];
         assert_eq!(Position::from(old), Position { next: 300, in_flight });
     }
 }

@@ -5,6 +5,7 @@
 //! [`Session::subscribed`]...); the acknowledgement then waits in order of receipt until
 //! [`Session::settle`] is told that the record it promises is durable.
 
+mod again;
 mod aliases;
 mod change;
 mod connect;

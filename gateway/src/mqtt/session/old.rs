@@ -23,8 +23,10 @@ pub(crate) struct Position {
 
 impl From<Position> for position::Position {
     fn from(old: Position) -> Self {
-        let entry =
-            |e: InFlight| position::InFlight { offset: e.offset, id: e.id, phase: Phase::Once };
+        let entry = |e: InFlight| {
+            let (offset, id) = (e.offset, e.id);
+            position::InFlight { offset, id, phase: Phase::Once, retain: false }
+        };
         Self { next: old.next, in_flight: old.in_flight.into_iter().map(entry).collect() }
     }
 }

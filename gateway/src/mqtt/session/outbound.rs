@@ -57,11 +57,11 @@ pub(crate) type Done = (Arc<str>, u64);
 /// The subscriptions of a session, its window and its position.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    subscriber: Subscriber,
-    subscriptions: Vec<Subscription>,
+    pub(super) subscriber: Subscriber,
+    pub(super) subscriptions: Vec<Subscription>,
     /// The filters of those that are not shared, with their place in `subscriptions`.
-    filters: TopicTrie,
-    window: Window,
+    pub(super) filters: TopicTrie,
+    pub(super) window: Window,
     /// Offsets at or behind `next` of which the client has said that it has them.
     received: BTreeSet<u64>,
     aliases: Aliases,
@@ -300,7 +300,8 @@ impl Outbound {
 
     /// The client had this message before the gateway died, so its exchange goes on from there.
     fn release_known(&mut self, offset: u64, out: &mut Vec<u8>) -> Offer {
-        let Some(id) = self.window.admit(offset, Phase::Released, None) else { return Offer::Full };
+        let flight = InFlight::new(offset, Phase::Released, false);
+        let Some(id) = self.window.admit(flight, None) else { return Offer::Full };
         self.received.remove(&offset);
         frame::put_ack(out, self.subscriber.version, frame::PUBREL, id, reason::SUCCESS);
         Offer::NotForUs
@@ -318,6 +319,9 @@ impl Outbound {
         let Some(subscription) = self.subscriptions.iter().find(|s| s.filter == filter) else {
             return Offer::NotForUs;
         };
+        if subscription.no_local && message.client == &*self.subscriber.client {
+            return Offer::NotForUs;
+        }
         let qos = subscription.qos.min(message.qos);
         let identifiers = subscription.identifier;
         let how =
@@ -380,54 +384,7 @@ impl Outbound {
         offer
     }
 
-    /// Sends again what was in flight when the last connection ended. `message` is not needed for
-    /// what the client has received.
-    pub(crate) fn send_again(
-        &mut self,
-        now_ms: i64,
-        entry: InFlight,
-        message: &Publish<'_>,
-        out: &mut Vec<u8>,
-    ) -> Offer {
-        let mut identifiers = Vec::new();
-        self.filters.matches(message.topic, |number| {
-            identifiers.extend(self.subscriptions[number as usize].identifier);
-        });
-        let mut properties = Vec::new();
-        // Of QoS 2 the client may have a part: what was sent does not expire [MQTT-4.3.3-7].
-        let qos = if entry.phase == Phase::Once { 1 } else { 2 };
-        let left_s = match left_s(now_ms, message) {
-            Some(0) if qos == 1 => None,
-            left_s => Some(left_s.map(|left_s| left_s.max(1))),
-        };
-        let Some(left_s) = left_s.filter(|_| self.may_receive(message)) else {
-            self.forget(entry.id);
-            return Offer::Expired;
-        };
-        self.put_properties(left_s, message, &mut properties, &identifiers);
-        let outgoing = Outgoing {
-            dup: true,
-            qos,
-            retain: false,
-            topic: message.topic,
-            id: entry.id,
-            properties: &properties,
-            payload: message.payload,
-        };
-        if outgoing.size(self.subscriber.version) > self.packet_bytes_max() {
-            self.forget(entry.id);
-            return Offer::TooLarge;
-        }
-        outgoing.put(out, self.subscriber.version);
-        Offer::Sent
-    }
-
-    /// Sends PUBREL again for a message that the client has received.
-    pub(crate) fn release_again(&self, id: u16, out: &mut Vec<u8>) {
-        frame::put_ack(out, self.subscriber.version, frame::PUBREL, id, reason::SUCCESS);
-    }
-
-    fn may_receive(&self, message: &Publish<'_>) -> bool {
+    pub(super) fn may_receive(&self, message: &Publish<'_>) -> bool {
         self.subscriber.access.may_receive(message.topic)
     }
 
@@ -437,7 +394,7 @@ impl Outbound {
     }
 
     /// Writes the properties for this subscriber.
-    fn put_properties(
+    pub(super) fn put_properties(
         &self,
         left_s: Option<u32>,
         message: &Publish<'_>,
@@ -489,7 +446,8 @@ impl Outbound {
             return Offer::TooLarge;
         }
         let phase = if qos == 1 { Phase::Once } else { Phase::Sent };
-        if qos > 0 && self.window.admit(how.offset, phase, how.share).is_none() {
+        let flight = InFlight::new(how.offset, phase, retain);
+        if qos > 0 && self.window.admit(flight, how.share).is_none() {
             return Offer::Full;
         }
         self.recorded.1 = true;
@@ -500,7 +458,7 @@ impl Outbound {
 }
 
 /// The seconds that are left of the message's time to live, if it has one; 0 when it is over.
-fn left_s(now_ms: i64, message: &Publish<'_>) -> Option<u32> {
+pub(super) fn left_s(now_ms: i64, message: &Publish<'_>) -> Option<u32> {
     if message.properties.is_empty() {
         return None;
     }

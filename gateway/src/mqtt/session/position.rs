@@ -22,6 +22,15 @@ pub(crate) struct InFlight {
     pub(crate) offset: u64,
     pub(crate) id: u16,
     pub(crate) phase: Phase,
+    /// It went out with the retain flag.
+    pub(crate) retain: bool,
+}
+
+impl InFlight {
+    /// With the id that follows from the offset.
+    pub(crate) fn new(offset: u64, phase: Phase, retain: bool) -> Self {
+        Self { offset, id: id_of(offset), phase, retain }
+    }
 }
 
 /// How far a session has read.
@@ -55,6 +64,8 @@ pub(crate) enum Received {
 pub(crate) struct Entry {
     pub(crate) flight: InFlight,
     pub(crate) share: Option<Arc<str>>,
+    /// In this connection, so that it counts against the client's receive maximum.
+    is_sent: bool,
 }
 
 /// The messages in flight to one client, oldest first.
@@ -76,10 +87,11 @@ impl Window {
         }
         for &offset in received.range(..position.next) {
             if in_flight.iter().all(|entry| entry.offset != offset) {
-                in_flight.push(InFlight { offset, id: id_of(offset), phase: Phase::Released });
+                in_flight.push(InFlight::new(offset, Phase::Released, false));
             }
         }
-        let entries = in_flight.into_iter().map(|flight| Entry { flight, share: None });
+        let entries =
+            in_flight.into_iter().map(|flight| Entry { flight, share: None, is_sent: false });
         Self { entries: entries.collect(), max }
     }
 
@@ -92,21 +104,26 @@ impl Window {
         self.entries.iter()
     }
 
-    /// Takes the record at `offset` in and returns its id; `None` if there is no room, or its id is
-    /// still another message's.
-    pub(crate) fn admit(
-        &mut self,
-        offset: u64,
-        phase: Phase,
-        share: Option<&Arc<str>>,
-    ) -> Option<u16> {
-        let id = id_of(offset);
+    /// Takes a message in and returns its id; `None` if there is no room, or its id is still
+    /// another's.
+    pub(crate) fn admit(&mut self, flight: InFlight, share: Option<&Arc<str>>) -> Option<u16> {
+        let id = flight.id;
         if self.room() == 0 || self.entries.iter().any(|entry| entry.flight.id == id) {
             return None;
         }
-        let flight = InFlight { offset, id, phase };
-        self.entries.push_back(Entry { flight, share: share.cloned() });
+        self.entries.push_back(Entry { flight, share: share.cloned(), is_sent: true });
         Some(id)
+    }
+
+    /// True if one more of those that an earlier connection has left may go out.
+    pub(crate) fn may_send_again(&self) -> bool {
+        self.entries.iter().filter(|entry| entry.is_sent).count() < self.max
+    }
+
+    /// Counts it as sent in this connection; false if its exchange is over.
+    pub(crate) fn mark_sent(&mut self, id: u16) -> bool {
+        let entry = self.entries.iter_mut().find(|entry| entry.flight.id == id);
+        entry.map(|entry| entry.is_sent = true).is_some()
     }
 
     /// PUBACK. The message that waited for it, if one did.
@@ -166,17 +183,18 @@ mod tests {
     #[test]
     fn an_id_that_is_still_in_flight_is_waited_for() {
         let mut window = window();
-        assert_eq!(window.admit(3, Phase::Once, None), Some(4));
-        assert_eq!(window.admit(3 + 65_535, Phase::Once, None), None);
+        let once = |offset| InFlight::new(offset, Phase::Once, false);
+        assert_eq!(window.admit(once(3), None), Some(4));
+        assert_eq!(window.admit(once(3 + 65_535), None), None);
         assert!(window.acknowledged(4).is_some());
-        assert_eq!(window.admit(3 + 65_535, Phase::Once, None), Some(4));
+        assert_eq!(window.admit(once(3 + 65_535), None), Some(4));
     }
 
     #[test]
     fn each_answer_ends_only_the_exchange_that_waits_for_it() {
         let mut window = window();
-        window.admit(0, Phase::Once, None);
-        window.admit(1, Phase::Sent, None);
+        window.admit(InFlight::new(0, Phase::Once, false), None);
+        window.admit(InFlight::new(1, Phase::Sent, false), None);
         assert_eq!(window.received(1), Received::Unknown, "a PUBREC for QoS 1");
         assert_eq!(window.acknowledged(2), None, "a PUBACK for QoS 2");
         assert_eq!(window.completed(2), None, "a PUBCOMP before PUBREC");
@@ -189,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_the_client_has_is_released_and_not_sent_again() {
-        let sent = |offset| InFlight { offset, id: id_of(offset), phase: Phase::Sent };
+        let sent = |offset| InFlight::new(offset, Phase::Sent, false);
         let position = Position { next: 8, in_flight: vec![sent(5), sent(6)] };
         let window = Window::new(position, &BTreeSet::from([3, 6, 9]), 10);
         let flights = window.entries().map(|entry| (entry.flight.offset, entry.flight.phase));

@@ -151,7 +151,7 @@ impl<R> Group<R> {
     /// Where the group goes on after the gateway has died.
     pub(crate) fn position(&self) -> Position {
         let again = self.out.union(&self.returned);
-        let in_flight = again.map(|&offset| InFlight { offset, id: 0, phase: Phase::Once });
+        let in_flight = again.map(|&offset| InFlight::new(offset, Phase::Once, false));
         Position { next: self.next, in_flight: in_flight.collect() }
     }
 }

@@ -109,7 +109,7 @@ fn what_was_in_flight_is_sent_again_as_a_duplicate_with_its_own_id() {
     session1.outbound.offer(0, 1, &message("a", 1), &mut out);
     session1.packet(Packet::PubAck(1), &mut out).expect("acknowledged");
     let position = session1.outbound.position();
-    let again = InFlight { offset: 1, id: 2, phase: Phase::Once };
+    let again = InFlight::new(1, Phase::Once, false);
     assert_eq!(position, Position { next: 2, in_flight: vec![again] });
     let subscriptions = session1.outbound.subscriptions().to_vec();
     let stored = Stored { subscriptions, position, ..Stored::default() };

@@ -123,6 +123,20 @@ pub(crate) async fn the_retain_flag_tells_old_messages_from_new_ones(version: Ve
     gateway.close().await;
 }
 
+pub(crate) async fn what_a_new_subscription_brought_is_sent_again_with_the_flag(version: Version) {
+    let gateway = Gateway::open();
+    let mut publisher = gateway.join(version, "p").await;
+    publisher.publish(QOS1 | RETAIN, "t", "old").await;
+    let connect = Connect::new(version, "s").lasting();
+    let mut subscriber = gateway.enter(&connect).await;
+    subscriber.subscribe("t", 1).await;
+    assert!(subscriber.message().await.retain);
+    drop(subscriber);
+    let message = gateway.enter(&connect).await.message().await;
+    assert_eq!((&*message.payload, message.dup, message.retain), ("old", true, true));
+    gateway.close().await;
+}
+
 pub(crate) async fn an_empty_retained_message_clears_its_topic(version: Version) {
     let gateway = Gateway::open();
     let mut publisher = gateway.join(version, "p").await;

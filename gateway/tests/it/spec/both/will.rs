@@ -128,3 +128,16 @@ pub(crate) async fn a_goodbye_drops_the_will(version: Version) {
     watcher.has_all(&mut publisher).await;
     gateway.close().await;
 }
+
+pub(crate) async fn a_client_that_is_taken_over_leaves_its_will(version: Version) {
+    let gateway = Gateway::open();
+    let mut watcher = watcher(&gateway, version).await;
+    let mut first = gateway.enter(&with_will(version, QOS1)).await;
+    let second = gateway.join(version, "c").await;
+    assert_eq!(watcher.take().await.payload, "gone");
+    first.ended(0x8E).await;
+    second.leave().await;
+    let mut publisher = gateway.join(version, "p").await;
+    watcher.has_all(&mut publisher).await;
+    gateway.close().await;
+}

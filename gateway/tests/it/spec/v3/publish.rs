@@ -13,6 +13,7 @@ statements! { V3:
     mqtt_3_3_1_6_each_new_subscription_gets_the_last_of_each_topic => publish::each_new_subscription_gets_the_last_of_each_topic;
     mqtt_3_3_1_7_qos_0_takes_the_place_of_what_was_retained => publish::qos_0_takes_the_place_of_what_was_retained;
     mqtt_3_3_1_8_what_a_new_subscription_brings_has_the_retain_flag => publish::the_retain_flag_tells_old_messages_from_new_ones;
+    mqtt_3_3_1_8_what_a_new_subscription_brought_is_sent_again_with_the_flag => publish::what_a_new_subscription_brought_is_sent_again_with_the_flag;
     mqtt_3_3_1_9_what_an_old_subscription_brings_has_no_retain_flag => publish::the_retain_flag_tells_old_messages_from_new_ones;
     mqtt_3_3_1_10_an_empty_retained_message_clears_its_topic => publish::an_empty_retained_message_clears_its_topic;
     mqtt_3_3_1_11_an_empty_message_is_not_retained => publish::an_empty_message_is_not_retained;

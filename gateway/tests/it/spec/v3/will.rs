@@ -16,4 +16,5 @@ statements! { V3:
     mqtt_3_1_3_10_an_ill_formed_will_topic_is_not_let_in => data::an_ill_formed_will_topic_is_not_let_in;
     mqtt_3_14_1_1_disconnect_with_other_flags_ends_the_connection => data::disconnect_with_other_flags_ends_the_connection;
     mqtt_3_14_4_3_a_goodbye_drops_the_will => will::a_goodbye_drops_the_will;
+    a_client_that_is_taken_over_leaves_its_will => will::a_client_that_is_taken_over_leaves_its_will;
 }

@@ -62,6 +62,32 @@ async fn mqtt_4_9_0_1_the_first_messages_are_as_many_as_the_client_takes_at_most
     gateway.close().await;
 }
 
+/// The quota is that of the connection, also for what an earlier one has left in flight.
+#[tokio::test]
+async fn mqtt_3_3_4_9_what_is_sent_again_keeps_to_the_receive_maximum_too() {
+    let gateway = Gateway::open();
+    let connect = Connect::new(V5, "s").lasting();
+    let mut subscriber = gateway.enter(&connect).await;
+    subscriber.subscribe("t", 1).await;
+    let mut publisher = gateway.join(V5, "p").await;
+    for number in 0..5 {
+        publisher.publish(QOS1, "t", &number.to_string()).await;
+        subscriber.message().await;
+    }
+    drop(subscriber);
+    let narrow = connect.with(&[two(prop::RECEIVE_MAX, 2)]);
+    let mut subscriber = gateway.enter(&narrow).await;
+    let mut ids = vec![subscriber.message().await.id, subscriber.message().await.id];
+    for number in 2..5 {
+        subscriber.silent().await;
+        subscriber.send(&ack(PUBACK, ids.remove(0))).await;
+        let message = subscriber.message().await;
+        assert_eq!((message.payload, message.dup), (number.to_string(), true));
+        ids.push(message.id);
+    }
+    gateway.close().await;
+}
+
 #[tokio::test]
 async fn mqtt_4_9_0_2_with_the_quota_used_up_no_message_of_qos_1_is_sent() {
     let gateway = Gateway::open();

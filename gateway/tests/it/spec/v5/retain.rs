@@ -11,6 +11,7 @@ statements! { V5:
     mqtt_3_3_1_6_an_empty_retained_message_clears_its_topic => publish::an_empty_retained_message_clears_its_topic;
     mqtt_3_3_1_7_an_empty_message_is_not_retained => publish::an_empty_message_is_not_retained;
     mqtt_3_3_1_8_a_message_without_retain_leaves_what_is_retained => publish::a_message_without_retain_leaves_what_is_retained;
+    what_a_new_subscription_brought_is_sent_again_with_the_flag => publish::what_a_new_subscription_brought_is_sent_again_with_the_flag;
     each_new_subscription_gets_the_last_of_each_topic => publish::each_new_subscription_gets_the_last_of_each_topic;
 }
 

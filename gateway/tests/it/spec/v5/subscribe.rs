@@ -3,7 +3,7 @@
 use crate::spec::both::{data, deliver, subscribe};
 use crate::spec::client::Gateway;
 use crate::spec::packet::{
-    NO_LOCAL, QOS1, Version, subscribe as subscribe_bytes, subscription_id, user,
+    NO_LOCAL, QOS1, RETAIN, Version, subscribe as subscribe_bytes, subscription_id, user,
 };
 
 const V5: Version = Version::V5;
@@ -41,6 +41,19 @@ async fn mqtt_3_8_3_3_no_local_keeps_a_clients_own_messages_away_from_it() {
     client.subscribe("#", 0).await;
     client.publish(0, "t", "to myself").await;
     assert_eq!(client.take().await.payload, "to myself");
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn mqtt_3_8_3_3_no_local_holds_for_what_is_retained_too() {
+    let gateway = Gateway::open();
+    let mut client = gateway.join(V5, "c").await;
+    client.publish(QOS1 | RETAIN, "t/mine", "x").await;
+    let mut other = gateway.join(V5, "other").await;
+    other.publish(QOS1 | RETAIN, "t/theirs", "x").await;
+    client.subscribe("t/#", 1 | NO_LOCAL).await;
+    assert_eq!(client.take().await.topic, "t/theirs");
+    client.has_all(&mut other).await;
     gateway.close().await;
 }
 

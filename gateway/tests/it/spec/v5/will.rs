@@ -24,6 +24,7 @@ statements! { V5:
     mqtt_3_14_4_3_a_goodbye_drops_the_will => will::a_goodbye_drops_the_will;
     will_fields_without_a_will_are_not_let_in => will::will_fields_without_a_will_are_not_let_in;
     without_a_will_none_is_published => will::without_a_will_none_is_published;
+    a_client_that_is_taken_over_leaves_its_will => will::a_client_that_is_taken_over_leaves_its_will;
 }
 
 async fn watcher(gateway: &Gateway) -> Client {
