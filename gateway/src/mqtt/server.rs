@@ -78,7 +78,8 @@ pub struct MqttServer {
 }
 
 impl MqttServer {
-    /// Listens in all the ways that are configured. `applied` is the follower's word on how far `state` is.
+    /// Listens in all the ways that are configured. `applied` is the follower's word on how far
+    /// `state` is.
     ///
     /// # Errors
     /// An error that names the key and what to do, where an address is taken or not ours, or a
@@ -136,9 +137,7 @@ impl MqttServer {
         let places = Arc::new(Semaphore::new(context.connections_max));
         let refusals = Arc::new(Semaphore::new(REFUSED_AT_A_TIME));
         let mut connections = JoinSet::new();
-        for (way, address) in listeners.addresses() {
-            info!(way = way.name(), %address, "listening");
-        }
+        listeners.announce();
         let opener = listeners.opener().clone();
         if let Some(tls) = opener.tls().cloned() {
             connections.spawn(keep_fresh(tls, renewal, shutdown.clone()));
