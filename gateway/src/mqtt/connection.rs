@@ -139,13 +139,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Serves the client until one side ends it; then settles its session and its will.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = match self.serve().await {
             Err(end) => end,
             Ok(never) => match never {},
         };
         self.say_goodbye(&end).await;
-        self.leave(&end).await;
+        Box::pin(self.leave(&end)).await;
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
@@ -533,9 +533,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Settles will, session and shared subscriptions. The client id is free again after this.
-    async fn leave(self, end: &End) {
+    async fn leave(self: Box<Self>, end: &End) {
         let Self { context, session, mut deliver, claim, will, expiry_s, wire, mut pass, .. } =
-            self;
+            *self;
         // A reload may have come since its last turn; who has no place any more keeps the last word.
         let access = context.gate.renew(&mut pass).unwrap_or_else(|_| Arc::clone(pass.access()));
         // The socket closes before anything is waited for, and the user may have another.

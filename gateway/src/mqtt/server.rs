@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,8 @@ pub struct MqttServer {
 }
 
 impl MqttServer {
-    /// Listens in all the ways that are configured. `applied` is the follower's word on how far `state` is.
+    /// Listens in all the ways that are configured. `applied` is the follower's word on how far
+    /// `state` is.
     ///
     /// # Errors
     /// An error that names the key and what to do, where an address is taken or not ours, or a
@@ -153,9 +155,7 @@ impl MqttServer {
         let mut connections = JoinSet::new();
         wills::resume(&context);
         let figures = tokio::spawn(figures(Arc::clone(&context)));
-        for (way, address) in listeners.addresses() {
-            info!(way = way.name(), %address, "listening");
-        }
+        listeners.announce();
         let opener = listeners.opener().clone();
         if let Some(tls) = opener.tls().cloned() {
             connections.spawn(keep_fresh(tls, renewal, shutdown.clone()));
@@ -215,67 +215,69 @@ fn place(
     Some((permit, Some(Fault::new(reason::SERVER_BUSY, "mqtt.max_connections is reached"))))
 }
 
-/// One connection, from its arrival to its end.
+/// A client that was let in, until it goes.
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One connection, from its arrival to its end. What this holds is held for each idle connection:
+/// the ways in, which take much and not for long, are on the heap and gone when the client is in.
 async fn serve(
     arrival: Arrival,
     context: Arc<Context>,
     opener: Opener,
-    shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
     refuse: Option<Fault>,
 ) {
-    let visit = Visit { deadline: Instant::now() + HANDSHAKE_MAX, context, shutdown, refuse };
+    let counted = Arc::clone(&context);
+    let served = tokio::select! {
+        served = Box::pin(enter(arrival, context, opener, refuse)) => served,
+        () = asked_to_end(&mut shutdown) => None,
+    };
+    drop(shutdown);
+    if let Some(served) = served {
+        counted.metrics.connected();
+        served.await;
+        counted.metrics.connections.dec();
+    }
+}
+
+/// Lets a client in by the way it came, TLS, upgrade and CONNECT together within their deadline.
+async fn enter(
+    arrival: Arrival,
+    context: Arc<Context>,
+    opener: Opener,
+    refuse: Option<Fault>,
+) -> Option<Served> {
+    let deadline = Instant::now() + HANDSHAKE_MAX;
     let (way, peer) = (arrival.way, arrival.peer());
-    visit.context.metrics.arrived(way);
+    context.metrics.arrived(way);
     let arrival = match arrival {
         Arrival { way: Way::Tcp, socket: Socket::Net(socket, _) } => {
-            return visit.converse(socket, peer).await;
+            return converse(socket, peer, context, deadline, refuse).await;
         }
         arrival => arrival,
     };
-    let opening = timeout_at(visit.deadline, opener.open(arrival));
-    let mut shutdown = visit.shutdown.clone();
-    let opened = tokio::select! {
-        opened = Box::pin(opening) => opened,
-        () = asked_to_end(&mut shutdown) => return,
-    };
-    drop(shutdown);
     let late = |_| Err(Unopened::Refused(format!("no {} handshake within 10 s", way.name())));
-    match opened.unwrap_or_else(late) {
-        Ok((stream, peer)) => visit.converse(stream, peer).await,
-        Err(unopened) => visit.turned_away(way, &peer, &unopened),
+    match timeout_at(deadline, opener.open(arrival)).await.unwrap_or_else(late) {
+        Ok((stream, peer)) => converse(stream, peer, context, deadline, refuse).await,
+        Err(unopened) => {
+            context.metrics.unopened(way);
+            if let Unopened::Refused(why) = unopened {
+                context.complaints.log("", &peer, &why);
+            }
+            None
+        }
     }
 }
 
-/// What a connection has with it from its arrival on.
-struct Visit {
-    /// By when the client has to be in, with all that its way in needs.
-    deadline: Instant,
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
     context: Arc<Context>,
-    shutdown: watch::Receiver<bool>,
+    deadline: Instant,
     refuse: Option<Fault>,
-}
-
-impl Visit {
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, peer: Peer) {
-        let Self { deadline, context, mut shutdown, refuse } = self;
-        let connection = tokio::select! {
-            connection = Box::pin(handshake(stream, peer, &context, deadline, refuse)) => connection,
-            () = asked_to_end(&mut shutdown) => None,
-        };
-        drop(shutdown);
-        if let Some(connection) = connection {
-            context.metrics.connected();
-            Box::pin(connection.run()).await;
-            context.metrics.connections.dec();
-        }
-    }
-
-    fn turned_away(&self, way: Way, peer: &Peer, unopened: &Unopened) {
-        self.context.metrics.unopened(way);
-        if let Unopened::Refused(why) = unopened {
-            self.context.complaints.log("", peer, why);
-        }
-    }
+) -> Option<Served> {
+    let connection = handshake(stream, peer, &context, deadline, refuse).await?;
+    Some(Box::pin(Box::new(connection).run()))
 }
 
 /// Keeps the `$SYS` topics up to date.

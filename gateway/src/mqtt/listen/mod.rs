@@ -20,6 +20,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tracing::info;
 
 use super::peer::{Origin, Peer};
 use crate::config::MqttConfig;
@@ -168,6 +169,18 @@ impl Listeners {
             let Listener::Net(way, listener) = listener else { return None };
             Some((*way, listener.local_addr().ok()?))
         })
+    }
+
+    /// Says in the log where they listen.
+    pub(crate) fn announce(&self) {
+        for (way, address) in self.addresses() {
+            info!(way = way.name(), %address, "listening");
+        }
+        for listener in &self.listeners {
+            if let Listener::Unix(listener) = listener {
+                info!(way = Way::Unix.name(), path = %listener.path().display(), "listening");
+            }
+        }
     }
 
     /// The next connection, of whatever way; a busy one does not keep the others from theirs.

@@ -15,7 +15,13 @@ const MODE: u32 = 0o660;
 /// A listening socket; its file goes with it.
 pub(super) struct Listener {
     pub(super) socket: UnixListener,
-    _file: SocketFile,
+    file: SocketFile,
+}
+
+impl Listener {
+    pub(super) fn path(&self) -> &Path {
+        &self.file.path
+    }
 }
 
 /// Listens at `path`; the file of a gateway that is dead is replaced.
@@ -43,7 +49,7 @@ fn bind(path: &Path) -> io::Result<Listener> {
     let file = SocketFile::new(path)?;
     // Nobody can connect before it listens.
     std::fs::set_permissions(path, PermissionsExt::from_mode(MODE))?;
-    Ok(Listener { socket: socket.listen(BACKLOG)?, _file: file })
+    Ok(Listener { socket: socket.listen(BACKLOG)?, file })
 }
 
 /// Removes what a dead gateway has left.
