@@ -8,6 +8,7 @@ use log_lite::Journal;
 use serde_json::Value as Json;
 
 use crate::cli::publish;
+use crate::logs::{caught_up, wait_until};
 use crate::process::{Gateway, config, headwater, text};
 
 const STREAMS: &str = r#"
@@ -41,6 +42,7 @@ fn filled() -> tempfile::TempDir {
         (BLOCKS, "no block"),
     ];
     publish(gateway.mqtt.port(), &messages);
+    wait_until(&gateway, caught_up);
     gateway.signal("-TERM");
     assert_eq!(gateway.wait(), Some(0));
     dir

@@ -105,7 +105,7 @@ fn log<'a>(status: &'a Json, name: &str) -> &'a Json {
     logs.iter().find(|log| log["log"] == name).expect("the log is there")
 }
 
-fn wait_until(gateway: &Gateway, wanted: impl Fn(&Json) -> bool) {
+pub(crate) fn wait_until(gateway: &Gateway, wanted: impl Fn(&Json) -> bool) {
     let started = Instant::now();
     loop {
         let status = status(gateway);
@@ -117,7 +117,7 @@ fn wait_until(gateway: &Gateway, wanted: impl Fn(&Json) -> bool) {
     }
 }
 
-fn caught_up(status: &Json) -> bool {
+pub(crate) fn caught_up(status: &Json) -> bool {
     let logs = status["logs"].as_array().expect("a list");
     logs.iter().all(|log| log["lag"] == 0)
 }
