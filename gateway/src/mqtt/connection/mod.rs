@@ -1,13 +1,16 @@
 //! The shell of one connection: moves bytes between its socket and the session's core, carries the
 //! core's actions to the journal, and brings commits, time and take-over to the core.
 
+mod ending;
+mod subscribe;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::auth::Pass;
 use super::codec;
@@ -17,10 +20,9 @@ use super::frame;
 use super::packet::{Fault, Packet, Will, reason};
 use super::peer::Peer;
 use super::registry::Claim;
-use super::session::{Action, Change, Message, Phase, Position, Session, Subscribing};
+use super::session::{Action, Change, Message, Session};
 use super::share;
-use super::sys::{self, Feed};
-use super::wills;
+use super::sys::Feed;
 use super::wire::{Event, Wire};
 use crate::journal::{AppendError, Durable, Ticket};
 use crate::stream::{Incoming, IntakeError};
@@ -33,12 +35,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// A client that takes no bytes for this long is given up.
 const STALL_MAX: Duration = Duration::from_secs(60);
-
-/// At the end a client gets this long to take what is still for it.
-const FAREWELL_MAX: Duration = Duration::from_secs(1);
-
-/// With take-over or shutdown it is shorter.
-const TAKE_OVER_MAX: Duration = Duration::from_millis(200);
 
 /// A client that sends more than it may is looked at this often, for a reload may allow it more.
 const HELD_BACK_MAX: Duration = Duration::from_secs(1);
@@ -322,54 +318,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn subscribe(&mut self, subscribing: Subscribing, now_ms: i64) -> Result<(), End> {
-        let change = Change::Subscribe(subscribing.granted.clone());
-        let grants = !subscribing.granted.is_empty();
-        let ticket = self.record_if(grants, &change, now_ms)?;
-        let since = ticket.map_or_else(|| self.context.journal().end(), |ticket| ticket.offset);
-        let shared = subscribing.granted.iter().map(|s| s.filter.clone());
-        for filter in shared.filter(|filter| share::is_shared(filter)).collect::<Vec<_>>() {
-            if let Some(position) = self.join(&filter, since) {
-                self.record_share(&filter, position, now_ms)?;
-            }
-        }
-        let retained = self.session.subscribed(subscribing, since, ticket, &mut self.wire.out);
-        let (figures, retained) = retained.into_iter().partition(|filter| sys::is_sys(filter));
-        self.deliver.retain(retained, since);
-        if self.session.outbound.wants_figures() {
-            self.deliver.feed(&self.context.sys, figures);
-        }
-        Ok(())
-    }
-
-    /// Takes part in a shared subscription; returns its position where that is to be recorded.
-    fn join(&mut self, filter: &str, since: u64) -> Option<Position> {
-        let Self { context, session, deliver, .. } = self;
-        let start = || {
-            let new = Position { next: since, in_flight: Vec::new() };
-            context.state.share(filter).unwrap_or(new)
-        };
-        deliver.join(&context.shares, filter, session.is_recorded(), context.journal(), start)
-    }
-
-    /// Takes part again in the shared subscriptions that the session holds, and follows `$SYS`.
-    fn join_again(&mut self) {
-        if self.session.outbound.wants_figures() {
-            self.deliver.feed(&self.context.sys, Vec::new());
-        }
-        let held = self.session.outbound.subscriptions().iter();
-        let held = held.filter(|s| share::is_shared(&s.filter));
-        let held: Vec<(String, u64)> = held.map(|s| (s.filter.clone(), s.since)).collect();
-        for (filter, since) in held {
-            let _recorded_before = self.join(&filter, since);
-        }
-    }
-
-    fn record_share(&self, filter: &str, position: Position, now_ms: i64) -> Result<Ticket, End> {
-        let change = Change::Reached(position);
-        self.context.record(filter, &change, now_ms).map_err(|_| End::Lost)
-    }
-
     fn store(&mut self, message: &Message<'_>, now_ms: i64) -> Result<(), End> {
         let stored = self.context.intake.publish(&Incoming {
             client: self.session.client(),
@@ -481,87 +429,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         Ok(())
     }
-
-    /// Sends what is still to be said and closes the socket.
-    async fn say_goodbye(&mut self, end: &End) {
-        let code = match end {
-            End::Closed | End::Left { .. } => None,
-            End::Fault(fault) => {
-                self.context.metrics.fault(fault.reason);
-                self.context.complaints.log(self.session.client(), &self.peer, fault);
-                Some(fault.reason)
-            }
-            End::Lost => {
-                self.context.metrics.lost_commits.inc();
-                Some(reason::SERVER_BUSY)
-            }
-            End::Kicked(code) => Some(*code),
-        };
-        if matches!(end, End::Kicked(reason::SHUTTING_DOWN)) {
-            // What is being committed may still be acknowledged.
-            let _ = timeout(FAREWELL_MAX, self.settle_all()).await;
-        }
-        if let Some(code) = code {
-            codec::put_disconnect(&mut self.wire.out, self.session.version(), code);
-        }
-        match end {
-            End::Closed => {}
-            // A way in with an end of its own says it, but nobody waits for the answer.
-            End::Left { .. } => {
-                let _ = timeout(TAKE_OVER_MAX, self.wire.shut()).await;
-            }
-            // Somebody waits for this client id, and the old peer may be long dead.
-            End::Kicked(_) => {
-                let last_words = async {
-                    self.wire.flush().await?;
-                    self.wire.shut().await
-                };
-                let _ = timeout(TAKE_OVER_MAX, last_words).await;
-            }
-            End::Fault(_) | End::Lost => {
-                let _ = timeout(FAREWELL_MAX, self.wire.close()).await;
-            }
-        }
-    }
-
-    async fn settle_all(&mut self) {
-        while self.settle().is_ok() && self.session.is_waiting() {
-            if self.durable.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Settles will, session and shared subscriptions. The client id is free again after this.
-    async fn leave(self: Box<Self>, end: &End) {
-        let Self { context, session, mut deliver, claim, will, expiry_s, wire, mut pass, .. } =
-            *self;
-        // A reload may have come since its last turn; who has no place any more keeps the last word.
-        let access = context.gate.renew(&mut pass).unwrap_or_else(|_| Arc::clone(pass.access()));
-        // The socket closes before anything is waited for, and the user may have another.
-        drop((wire, pass));
-        let client = Arc::clone(session.client());
-        let mut last = Ok(None);
-        // At a shutdown the journal keeps the will for the next start.
-        if let Some(will) = will.filter(|_| !matches!(end, End::Kicked(reason::SHUTTING_DOWN))) {
-            let left = matches!(end, End::Left { will: false });
-            let wanted = !left && access.may_publish(&will.topic);
-            last = wills::leave(&context, &client, will, expiry_s, wanted).map(Some);
-        }
-        if session.is_recorded() {
-            last = detach(&context, &session, expiry_s).map(Some);
-        }
-        leave_shares(&context, &session, &mut deliver);
-        drop((session, deliver));
-        match last {
-            Ok(Some(ticket)) => context.wait_applied(ticket).await,
-            Ok(None) => {}
-            Err(problem) => {
-                tracing::debug!(%client, %problem, "the end of a connection is not recorded");
-            }
-        }
-        drop(claim);
-    }
 }
 
 /// Returns when the `$SYS` figures have changed; never, where they are not wanted.
@@ -569,32 +436,5 @@ async fn changed(feed: &mut Option<Feed>) {
     match feed {
         Some(feed) => feed.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-fn detach(context: &Context, session: &Session, expiry_s: u32) -> Result<Ticket, AppendError> {
-    let at_ms = unix_ms();
-    let change = match expiry_s {
-        0 => Change::End,
-        _ => Change::Detach { at_ms, expiry_s, position: session.outbound.position() },
-    };
-    context.record(session.client(), &change, at_ms)
-}
-
-/// What this client did not finish goes to the other members. Of QoS 2 it may have a part: that
-/// stays its own, and ends with its session [MQTT-4.8.2-4, MQTT-4.8.2-5].
-fn leave_shares(context: &Context, session: &Session, deliver: &mut Deliver) {
-    for entry in session.outbound.in_flight() {
-        let Some(filter) = &entry.share else { continue };
-        if entry.flight.phase == Phase::Once {
-            context.shares.give_back(filter, entry.flight.offset);
-        } else {
-            context.shares.done(filter, entry.flight.offset);
-        }
-    }
-    for (filter, position) in deliver.leave(&context.shares) {
-        if let Err(problem) = context.record(&filter, &Change::Reached(position), unix_ms()) {
-            tracing::debug!(%filter, %problem, "a shared subscription's position is not recorded");
-        }
     }
 }
