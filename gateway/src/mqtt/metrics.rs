@@ -34,6 +34,8 @@ pub struct MqttMetrics {
     pub packets: Counter,
     /// PUBLISH packets received.
     pub received: Counter,
+    /// QoS 0 messages that were not taken: their client may not publish there, or they are too large.
+    pub dropped: Counter,
     /// Acknowledgements and other answers that waited for the disk, sent.
     pub acknowledged: Counter,
     /// PUBLISH packets sent to subscribers.
@@ -73,6 +75,7 @@ impl MqttMetrics {
         add("mqtt_connects", "Connections accepted", &self.connects);
         add("mqtt_packets", "Packets received behind CONNECT", &self.packets);
         add("mqtt_received", "PUBLISH packets received", &self.received);
+        add("mqtt_dropped", "QoS 0 messages not allowed or too large", &self.dropped);
         add("mqtt_acknowledged", "Answers sent once their record was on disk", &self.acknowledged);
         add("mqtt_delivered", "PUBLISH packets sent to subscribers", &self.delivered);
         add("mqtt_expired", "Deliveries dropped for message expiry", &self.expired);

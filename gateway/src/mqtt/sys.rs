@@ -166,7 +166,10 @@ pub(crate) fn counts(metrics: &MqttMetrics, state: StateCounts, stored: (u64, u6
         packets_out: metrics.delivered.get() + metrics.acknowledged.get(),
         publish_in: metrics.received.get(),
         publish_out: metrics.delivered.get(),
-        dropped: metrics.expired.get() + metrics.too_large.get() + metrics.missed.get(),
+        dropped: metrics.dropped.get()
+            + metrics.expired.get()
+            + metrics.too_large.get()
+            + metrics.missed.get(),
         bytes_in: metrics.bytes_in.get(),
         bytes_out: metrics.bytes_out.get(),
         state,

@@ -193,6 +193,9 @@ async fn figures_of_the_door_are_topics_that_nobody_else_publishes_to() {
     publish.extend_from_slice(b"$SYS/\x00\x07\x00x");
     liar.send(&publish).await;
     assert_eq!(liar.packet().await, Some(vec![0x40, 3, 0, 7, 0x87]));
+    liar.send(&[0x30, 9, 0, 5, b'$', b'S', b'Y', b'S', b'/', 0, b'x']).await;
+    assert!(is_silent(&mut liar).await);
+    assert_eq!(door.metrics.dropped.get(), 1, "of QoS 0 nobody is told, so it is counted");
     door.close().await;
 }
 

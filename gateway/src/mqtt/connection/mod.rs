@@ -283,6 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if received > 0 {
             self.context.metrics.received.inc_by(received);
+            self.context.metrics.dropped.inc_by(self.session.take_dropped());
         }
         self.wire.inbuf = bytes;
         self.wire.consume(used);

@@ -110,6 +110,8 @@ pub(crate) struct Session {
     /// QoS 1 and 2 messages of this connection that are not fully acknowledged.
     unacknowledged: usize,
     aliases: Vec<Option<Box<str>>>,
+    /// QoS 0 messages that were not taken, of which the client is not told.
+    dropped: u64,
     pub(crate) outbound: Outbound,
 }
 
@@ -126,6 +128,7 @@ impl Session {
             replies: Replies::new(subscriber.version),
             unacknowledged: 0,
             aliases: Vec::new(),
+            dropped: 0,
             outbound: Outbound::new(subscriber, stored, end),
         }
     }
@@ -307,7 +310,10 @@ impl Session {
     /// 3.1.1 has no way to say so but to end the connection: an acknowledgement would be a promise.
     pub(crate) fn not_stored(&mut self, id: u16, qos: u8, code: u8) -> Result<(), Fault> {
         match (qos, self.version) {
-            (0, _) => Ok(()),
+            (0, _) => {
+                self.dropped += 1;
+                Ok(())
+            }
             (_, Version::V4) => Err(Fault::new(code, "a message that is not taken")),
             (1, Version::V5) => {
                 self.replies.ack(None, frame::PUBACK, id, code);
@@ -318,6 +324,11 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// QoS 0 messages that were not taken since the last call.
+    pub(crate) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// The release of `id` has its place in the journal.
