@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Serves the client until one side ends it; then settles its session and its will.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = match self.serve().await {
             Err(end) => end,
             Ok(never) => match never {},
@@ -418,8 +418,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Settles will and session. The client id is free again after this.
-    async fn leave(self, end: &End) {
-        let Self { context, session, claim, will, expiry_s, wire, .. } = self;
+    async fn leave(self: Box<Self>, end: &End) {
+        let Self { context, session, claim, will, expiry_s, wire, .. } = *self;
         // The socket closes before anything is waited for.
         drop(wire);
         let client = Arc::clone(session.client());

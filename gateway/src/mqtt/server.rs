@@ -139,14 +139,9 @@ impl MqttServer {
                 }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        let place = place(&places, &refusals);
-                        if let Some((permit, refuse)) = place {
+                        if let Some(place) = place(&places, &refusals) {
                             let (context, shutdown) = (Arc::clone(&context), shutdown.clone());
-                            let served = serve(stream, peer.into(), context, shutdown, refuse);
-                            connections.spawn(async move {
-                                served.await;
-                                drop(permit);
-                            });
+                            connections.spawn(serve(stream, peer.into(), context, shutdown, place));
                         }
                     }
                     Err(problem) => {
@@ -181,29 +176,38 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A place for a connection, or one to be refused from; none where even that would be too many.
-fn place(
-    places: &Arc<Semaphore>,
-    refusals: &Arc<Semaphore>,
-) -> Option<(OwnedSemaphorePermit, Option<Fault>)> {
-    if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
-        return Some((permit, None));
-    }
-    let permit = Arc::clone(refusals).try_acquire_owned().ok()?;
-    Some((permit, Some(Fault::new(reason::SERVER_BUSY, "mqtt.max_connections is reached"))))
+/// A connection's place, held while it is served.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// It is only to be told why it cannot stay.
+    refuse: Option<Fault>,
 }
 
+/// A place for a connection, or one to be refused from; none where even that would be too many.
+fn place(places: &Arc<Semaphore>, refusals: &Arc<Semaphore>) -> Option<Place> {
+    if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
+        return Some(Place { _permit: permit, refuse: None });
+    }
+    let permit = Arc::clone(refusals).try_acquire_owned().ok()?;
+    let refuse = Fault::new(reason::SERVER_BUSY, "mqtt.max_connections is reached");
+    Some(Place { _permit: permit, refuse: Some(refuse) })
+}
+
+/// Serves one client. What this holds is held for every idle connection: the handshake, which is
+/// large and short, and the connection are on the heap, and a future holds what it is given twice.
 async fn serve(
     stream: TcpStream,
     peer: Peer,
     context: Arc<Context>,
     mut shutdown: watch::Receiver<bool>,
-    refuse: Option<Fault>,
+    mut place: Place,
 ) {
     // Without it small acknowledgements wait for each other; with an error the socket is dead.
     let _ = stream.set_nodelay(true);
+    let refuse = place.refuse.take();
+    let welcomed = async { handshake(stream, peer, &context, refuse).await.map(Box::new) };
     let connection = tokio::select! {
-        connection = Box::pin(handshake(stream, peer, &context, refuse)) => connection,
+        connection = Box::pin(welcomed) => connection,
         () = asked_to_end(&mut shutdown) => None,
     };
     drop(shutdown);
@@ -236,5 +240,21 @@ async fn sweep_sessions(context: Arc<Context>) {
             context.wait_applied(ticket).await;
         }
         drop(claim);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::connection::Connection;
+
+    fn future_bytes<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_costs_little_while_it_is_idle() {
+        let (task, connection) = (future_bytes(serve), size_of::<Connection<TcpStream>>());
+        assert!(task + connection <= 4096, "{task} B of task, {connection} B of connection");
     }
 }
