@@ -37,10 +37,10 @@ lint: ## Formatting, lints and documentation alone
 	@deploy/setup.sh lint
 	@deploy/test.sh format lints documentation
 
-bench: ## Messages a second through the front door, beside mosquitto
+bench: ## The front door in numbers, each beside mosquitto or what the disk takes
 	@deploy/setup.sh bench
 	@cargo build --locked --release --package headwater --bins --examples
-	@deploy/bench/mqtt.sh
+	@deploy/bench/all.sh
 
 fuzz: ## Fuzz every decoder, and runs of operations (TIME=600, seconds each)
 	@deploy/setup.sh fuzz

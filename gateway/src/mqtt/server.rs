@@ -171,13 +171,10 @@ impl MqttServer {
                 }
                 accepted = listeners.accept() => match accepted {
                     Ok(arrival) => {
-                        if let Some((permit, refuse)) = place(&places, &refusals) {
+                        if let Some(place) = place(&places, &refusals) {
                             let (context, shutdown) = (Arc::clone(&context), shutdown.clone());
-                            let served = serve(arrival, context, opener.clone(), shutdown, refuse);
-                            connections.spawn(async move {
-                                served.await;
-                                drop(permit);
-                            });
+                            let opener = opener.clone();
+                            connections.spawn(serve(arrival, context, opener, shutdown, place));
                         }
                     }
                     Err(problem) => {
@@ -203,16 +200,21 @@ async fn asked_to_end(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|shutdown| *shutdown).await;
 }
 
+/// A connection's place, held while it is served.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// It is only to be told why it cannot stay.
+    refuse: Option<Fault>,
+}
+
 /// A place for a connection, or one to be refused from; none where even that would be too many.
-fn place(
-    places: &Arc<Semaphore>,
-    refusals: &Arc<Semaphore>,
-) -> Option<(OwnedSemaphorePermit, Option<Fault>)> {
+fn place(places: &Arc<Semaphore>, refusals: &Arc<Semaphore>) -> Option<Place> {
     if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
-        return Some((permit, None));
+        return Some(Place { _permit: permit, refuse: None });
     }
     let permit = Arc::clone(refusals).try_acquire_owned().ok()?;
-    Some((permit, Some(Fault::new(reason::SERVER_BUSY, "mqtt.max_connections is reached"))))
+    let refuse = Fault::new(reason::SERVER_BUSY, "mqtt.max_connections is reached");
+    Some(Place { _permit: permit, refuse: Some(refuse) })
 }
 
 /// A client that was let in, until it goes.
@@ -225,8 +227,9 @@ async fn serve(
     context: Arc<Context>,
     opener: Opener,
     mut shutdown: watch::Receiver<bool>,
-    refuse: Option<Fault>,
+    mut place: Place,
 ) {
+    let refuse = place.refuse.take();
     let counted = Arc::clone(&context);
     let served = tokio::select! {
         served = Box::pin(enter(arrival, context, opener, refuse)) => served,
@@ -326,5 +329,28 @@ fn sweep_shares(context: &Context, now_ms: i64) {
         if let Err(problem) = context.record(&filter, &Change::End, now_ms) {
             warn!(filter, %problem, "the end of a shared subscription is not recorded");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::connection::Connection;
+    use tokio::net::TcpStream;
+
+    fn task_bytes<A, B, C, D, E, F: Future>(_: fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn run_bytes<A, F: Future>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_costs_little_while_it_is_idle() {
+        let (task, run) = (task_bytes(serve), run_bytes(Connection::<TcpStream>::run));
+        let connection = size_of::<Connection<TcpStream>>();
+        let what = format!("{task} B of task, {run} B of run, {connection} B of connection");
+        assert!(task + run + connection <= 4096, "{what}");
     }
 }

@@ -1,88 +1,58 @@
-//! Publishes as fast as a broker acknowledges, from many connections, and prints messages a second
-//! and the time from PUBLISH to its last acknowledgement. An encoder of its own, so that it costs
-//! the machine less than the broker under test.
-//!
-//! `mqtt_load --addr 127.0.0.1:1883 --connections 50 --window 20 --qos 1 --payload 64 --seconds 5`
+//! Publishes as fast as a broker acknowledges, from many connections.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+use super::client::Client;
+use super::stats::Seen;
+use super::wire;
 
 /// Bytes of QoS 0 messages that are written at a time.
 const QOS0_BATCH_BYTES: usize = 16 << 10;
 
-/// Latency is counted in buckets that grow by a sixteenth, from 1 us.
-const BUCKETS: usize = 400;
+/// Such batches that a broker has not taken yet, for each connection.
+const QOS0_BATCHES: usize = 4;
 
-#[derive(Clone, Parser)]
-struct Load {
+#[derive(Args, Clone)]
+pub(crate) struct Load {
     /// Where the broker listens.
     #[arg(long, default_value = "127.0.0.1:1883")]
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     /// Connections at a time.
     #[arg(long, default_value_t = 50)]
-    connections: usize,
+    pub(crate) connections: usize,
     /// Messages in flight on each.
     #[arg(long, default_value_t = 20)]
-    window: u16,
+    pub(crate) window: u16,
     /// 0, 1 or 2.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
-    qos: u8,
+    pub(crate) qos: u8,
     /// Bytes of each message.
     #[arg(long, default_value_t = 64)]
-    payload: usize,
+    pub(crate) payload: usize,
     /// How long to measure; half a second before it is not counted.
     #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
+    pub(crate) seconds: f64,
 }
 
-/// What one connection saw in the measured time.
-#[derive(Clone)]
-struct Seen {
-    messages: u64,
-    latency: Vec<u64>,
+pub(crate) async fn run(load: &Load) -> io::Result<String> {
+    let seen = measure(load).await?;
+    Ok(format!(
+        "messages_per_s={:.0} p50_ms={:.3} p99_ms={:.3}",
+        seen.messages as f64 / load.seconds,
+        seen.percentile_ms(50),
+        seen.percentile_ms(99)
+    ))
 }
 
-impl Seen {
-    fn new() -> Self {
-        Self { messages: 0, latency: vec![0; BUCKETS] }
-    }
-
-    fn add(&mut self, latency: Duration) {
-        self.messages += 1;
-        let us = latency.as_secs_f64() * 1e6;
-        let bucket = if us <= 1.0 { 0.0 } else { us.ln() / (17.0_f64 / 16.0).ln() };
-        self.latency[(bucket as usize).min(BUCKETS - 1)] += 1;
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.messages += other.messages;
-        for (ours, theirs) in self.latency.iter_mut().zip(&other.latency) {
-            *ours += theirs;
-        }
-    }
-
-    fn percentile_ms(&self, percent: u64) -> f64 {
-        let total: u64 = self.latency.iter().sum();
-        let mut left = total * percent / 100;
-        for (bucket, count) in self.latency.iter().enumerate() {
-            if left < *count {
-                return (17.0_f64 / 16.0).powf(bucket as f64 + 0.5) / 1000.0;
-            }
-            left -= count;
-        }
-        0.0
-    }
-}
-
-#[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stdout, reason = "the numbers are what it is for")]
-async fn main() -> io::Result<()> {
-    let load = Load::parse();
+/// What all connections saw in the measured time.
+pub(crate) async fn measure(load: &Load) -> io::Result<Seen> {
     let start = Instant::now() + Duration::from_millis(500);
     let end = start + Duration::from_secs_f64(load.seconds);
     let mut tasks = tokio::task::JoinSet::new();
@@ -94,20 +64,13 @@ async fn main() -> io::Result<()> {
     while let Some(seen) = tasks.join_next().await {
         all.merge(&seen.expect("a connection does not panic")?);
     }
-    println!(
-        "messages_per_s={:.0} p50_ms={:.3} p99_ms={:.3}",
-        all.messages as f64 / load.seconds,
-        all.percentile_ms(50),
-        all.percentile_ms(99)
-    );
-    Ok(())
+    Ok(all)
 }
 
 async fn publish(load: &Load, index: usize, start: Instant, end: Instant) -> io::Result<Seen> {
-    let mut stream = TcpStream::connect(load.addr).await?;
-    stream.set_nodelay(true)?;
-    connect(&mut stream, index).await?;
-    let message = encode(load, index);
+    let client = format!("load-{}-{index}", std::process::id());
+    let mut stream = Client::connect(load.addr, index, &client, true).await?.stream;
+    let message = wire::publish(&format!("load/{index}"), load.qos, &vec![b'x'; load.payload]);
     let mut seen = Seen::new();
     if load.qos == 0 {
         flood(&mut stream, &message, start, end, &mut seen).await?;
@@ -118,42 +81,8 @@ async fn publish(load: &Load, index: usize, start: Instant, end: Instant) -> io:
     Ok(seen)
 }
 
-async fn connect(stream: &mut TcpStream, index: usize) -> io::Result<()> {
-    let client = format!("load-{}-{index}", std::process::id());
-    let mut packet = vec![0x10, 12 + client.len() as u8];
-    packet.extend_from_slice(&[0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, client.len() as u8]);
-    packet.extend_from_slice(client.as_bytes());
-    stream.write_all(&packet).await?;
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack).await?;
-    if connack == [0x20, 2, 0, 0] {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("the broker refused: {connack:?}")))
-    }
-}
-
-/// One PUBLISH; the two bytes behind the topic are the packet id, if it has one.
-fn encode(load: &Load, index: usize) -> Vec<u8> {
-    let topic = format!("load/{index}");
-    let id_bytes = if load.qos > 0 { 2 } else { 0 };
-    let mut remaining = 2 + topic.len() + id_bytes + load.payload;
-    let mut packet = vec![0x30 | load.qos << 1];
-    loop {
-        let byte = (remaining & 0x7F) as u8;
-        remaining >>= 7;
-        packet.push(if remaining > 0 { byte | 0x80 } else { byte });
-        if remaining == 0 {
-            break;
-        }
-    }
-    packet.extend_from_slice(&[0, topic.len() as u8]);
-    packet.extend_from_slice(topic.as_bytes());
-    packet.resize(packet.len() + id_bytes, 0);
-    packet.resize(packet.len() + load.payload, b'x');
-    packet
-}
-
+/// QoS 0 has no acknowledgement, and sockets hold megabytes: each batch ends with a PINGREQ, and is
+/// counted when that is answered, since the broker has taken all before it.
 async fn flood(
     stream: &mut TcpStream,
     message: &[u8],
@@ -162,17 +91,26 @@ async fn flood(
     seen: &mut Seen,
 ) -> io::Result<()> {
     let count = (QOS0_BATCH_BYTES / message.len()).max(1);
-    let batch = message.repeat(count);
-    loop {
-        let before = Instant::now();
-        if before >= end {
-            return Ok(());
+    let mut batch = message.repeat(count);
+    batch.extend_from_slice(&wire::PINGREQ);
+    let mut answers = [0; 2 * QOS0_BATCHES];
+    let (mut sent, mut answered) = (0, 0);
+    while Instant::now() < end {
+        while sent < answered / 2 + QOS0_BATCHES {
+            stream.write_all(&batch).await?;
+            sent += 1;
         }
-        stream.write_all(&batch).await?;
-        if before >= start {
-            seen.messages += count as u64;
+        let before = answered / 2;
+        answered += match timeout_at(end.into(), stream.read(&mut answers)).await {
+            Err(_) => return Ok(()),
+            Ok(Ok(0)) => return Err(io::Error::other("the broker closed the connection")),
+            Ok(bytes) => bytes?,
+        };
+        if Instant::now() >= start {
+            seen.messages += ((answered / 2 - before) * count) as u64;
         }
     }
+    Ok(())
 }
 
 /// Keeps the window full.
@@ -187,7 +125,7 @@ struct Sender {
 
 impl Sender {
     fn new(load: &Load, message: Vec<u8>) -> Self {
-        let id_at = message.len() - load.payload - 2;
+        let id_at = wire::id_at(&message, load.payload);
         let sent = vec![Instant::now(); usize::from(load.window) + 1];
         Self { message, id_at, sent, free: (1..=load.window).collect(), out: Vec::new() }
     }
@@ -211,8 +149,7 @@ impl Sender {
                 stream.write_all(&self.out).await?;
                 self.out.clear();
             }
-            have += match tokio::time::timeout_at(end.into(), stream.read(&mut bytes[have..])).await
-            {
+            have += match timeout_at(end.into(), stream.read(&mut bytes[have..])).await {
                 Err(_) => return Ok(()),
                 Ok(Ok(0)) => return Err(io::Error::other("the broker closed the connection")),
                 Ok(count) => count?,
