@@ -49,6 +49,13 @@ pub(crate) enum Waiting {
     Turn,
 }
 
+/// Where a shared subscription starts that has no members.
+pub(crate) struct ShareStart {
+    /// Nobody has held it.
+    pub(crate) anew: bool,
+    pub(crate) position: Position,
+}
+
 impl Waiting {
     /// Both have to happen, or either is enough: whatever lets more be done comes first.
     fn or(self, other: Self) -> Self {
@@ -114,7 +121,7 @@ impl Deliver {
         retained.into_iter().for_each(|filter| feed.retained(filter));
     }
 
-    /// Takes part in the shared subscription `filter`, which starts at `position` if it is new.
+    /// Takes part in the shared subscription `filter`.
     /// With `recorded`, returns the position that is to be recorded.
     pub(crate) fn join(
         &mut self,
@@ -122,12 +129,13 @@ impl Deliver {
         filter: &str,
         recorded: bool,
         journal: &Journal,
-        position: impl FnOnce() -> Position,
+        start: ShareStart,
     ) -> Option<Position> {
         if self.memberships.iter().any(|membership| **membership.filter() == *filter) {
             return None;
         }
-        let membership = shares.join(filter, &self.dealt, journal, position);
+        let ShareStart { anew, position } = start;
+        let membership = shares.join(filter, &self.dealt, journal, anew, || position);
         let position = recorded.then(|| membership.record());
         self.memberships.push(membership);
         position

@@ -147,6 +147,16 @@ impl MqttState {
         self.lock().shares.get(filter).cloned()
     }
 
+    /// True if a recorded session other than that of `client` holds the shared subscription
+    /// `filter`, whose position is then recorded.
+    pub(crate) fn is_share_held(&self, filter: &str, client: &str) -> bool {
+        let inner = self.lock();
+        inner.shares.contains_key(filter)
+            && inner.sessions.iter().any(|(holder, stored)| {
+                holder != client && stored.subscriptions.iter().any(|s| s.filter == filter)
+            })
+    }
+
     /// The shared subscriptions that are recorded and that no recorded session holds.
     pub(crate) fn unheld_shares(&self) -> Vec<String> {
         let inner = self.lock();

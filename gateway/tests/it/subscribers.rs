@@ -148,6 +148,25 @@ async fn a_group_of_lasting_sessions_gets_what_came_while_all_were_away_and_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_subscription_that_its_session_has_given_up_leaves_no_backlog() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let (mut member, _) = Raw::v4(door.address, "m", false).await;
+    subscribe(&mut member, "$share/g/t", 1).await;
+    member.send(&[0xE0, 0]).await;
+    assert_eq!(member.packet().await, None);
+    let (mut publisher, _) = Raw::v4(door.address, "p", true).await;
+    publish(&mut publisher, "t", "missed").await;
+    let (mut member, present) = Raw::v4(door.address, "m", true).await;
+    assert!(!present, "a clean session");
+    subscribe(&mut member, "$share/g/t", 1).await;
+    assert!(is_silent(&mut member).await);
+    publish(&mut publisher, "t", "new").await;
+    assert!(member.packet().await.expect("from now on").ends_with(b"new"));
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_goes_out_once_to_a_client_that_takes_aliases() {
     let dir = tempfile::tempdir().expect("a directory");
     let door = Door::open(dir.path(), "");

@@ -4,6 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Connection, End};
 use crate::journal::Ticket;
+use crate::mqtt::deliver::ShareStart;
 use crate::mqtt::session::{Change, Position, Subscribing};
 use crate::mqtt::{share, sys};
 
@@ -15,7 +16,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let since = ticket.map_or_else(|| self.context.journal().end(), |ticket| ticket.offset);
         let shared = subscribing.granted.iter().map(|s| s.filter.clone());
         for filter in shared.filter(|filter| share::is_shared(filter)).collect::<Vec<_>>() {
-            if let Some(position) = self.join(&filter, since) {
+            // Who held it and is gone has not left its backlog to who comes now.
+            let client = self.session.client();
+            let anew = !self.context.state.is_share_held(&filter, client);
+            if let Some(position) = self.join(&filter, since, anew) {
                 self.record_share(&filter, position, now_ms)?;
             }
         }
@@ -29,12 +33,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Takes part in a shared subscription; returns its position where that is to be recorded.
-    fn join(&mut self, filter: &str, since: u64) -> Option<Position> {
+    fn join(&mut self, filter: &str, since: u64, anew: bool) -> Option<Position> {
         let Self { context, session, deliver, .. } = self;
-        let start = || {
-            let new = Position { next: since, in_flight: Vec::new() };
-            context.state.share(filter).unwrap_or(new)
-        };
+        let new = Position { next: since, in_flight: Vec::new() };
+        let recorded = if anew { None } else { context.state.share(filter) };
+        let start = ShareStart { anew, position: recorded.unwrap_or(new) };
         deliver.join(&context.shares, filter, session.is_recorded(), context.journal(), start)
     }
 
@@ -47,7 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let held = held.filter(|s| share::is_shared(&s.filter));
         let held: Vec<(String, u64)> = held.map(|s| (s.filter.clone(), s.since)).collect();
         for (filter, since) in held {
-            let _recorded_before = self.join(&filter, since);
+            let _recorded_before = self.join(&filter, since, false);
         }
     }
 

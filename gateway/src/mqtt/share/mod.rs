@@ -62,17 +62,22 @@ struct Live {
 }
 
 impl Shares {
-    /// Makes a client a member of `filter`'s group; a new group goes on at `position`.
+    /// Makes a client a member of `filter`'s group; a new group goes on at `position`. With `anew`
+    /// nobody has held the subscription: a group without members is a new one.
     pub(crate) fn join(
         &self,
         filter: &str,
         wake: &Arc<Notify>,
         journal: &Journal,
+        anew: bool,
         position: impl FnOnce() -> Position,
     ) -> Membership {
         let mut inner = lock(&self.inner);
         inner.last_token += 1;
         let token = inner.last_token;
+        if anew && inner.groups.get(filter).is_some_and(|live| lock(live).group.is_empty()) {
+            inner.groups.remove(filter);
+        }
         let (name, live) = match inner.groups.get_key_value(filter) {
             Some((name, live)) => (Arc::clone(name), Arc::clone(live)),
             None => {
