@@ -37,7 +37,7 @@ use tail::Tail;
 pub const SYSTEM_PARTITION: u16 = 0;
 
 /// Appended and not yet taken by the committer; above this publishers wait ([`Journal::admit`]).
-const PENDING_BYTES_MAX: usize = 4 << 20;
+const PENDING_BYTES_MAX: usize = 1 << 20;
 
 /// What admitted publishers may still add; one commit of log-lite holds it.
 const PENDING_BYTES_LIMIT: usize = 12 << 20;
