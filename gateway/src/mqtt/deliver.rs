@@ -248,6 +248,10 @@ impl Deliver {
         sources: &Sources<'_>,
         out: &mut Vec<u8>,
     ) -> Waiting {
+        // Without a part in a group there is nothing to wait for: a commit is no reason to look again.
+        if self.memberships.is_empty() {
+            return Waiting::Idle;
+        }
         let mut more = false;
         loop {
             while let Some((filter, offset, record)) = self.given.front() {

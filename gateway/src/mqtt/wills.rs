@@ -57,13 +57,14 @@ pub(crate) fn leave(
     expiry_s: u32,
     wanted: bool,
 ) -> Result<Ticket, AppendError> {
-    let delay_s = will.delay_s.min(expiry_s);
-    if wanted && delay_s > 0 && wait(context, client, i64::from(delay_s) * 1000) {
-        let due_ms = Some(unix_ms().saturating_add(i64::from(delay_s) * 1000));
-        return record(context, client, Some(StoredWill { will, due_ms, expiry_s }));
+    let mut stored = StoredWill { will, due_ms: None, expiry_s };
+    let delay_ms = i64::from(stored.delay_s()) * 1000;
+    if wanted && delay_ms > 0 && wait(context, client, delay_ms) {
+        stored.due_ms = Some(unix_ms().saturating_add(delay_ms));
+        return record(context, client, Some(stored));
     }
     if wanted {
-        context.publish_will(client, &will, unix_ms());
+        context.publish_will(client, &stored.will, unix_ms());
     }
     record(context, client, None)
 }
