@@ -1,6 +1,7 @@
 //! From what is written to what is meant, collecting every fault on the way.
 
 mod logs;
+mod upstreams;
 mod users;
 mod ways;
 
@@ -14,7 +15,7 @@ use toml::Spanned;
 use super::raw::{self, Raw};
 use super::{
     ColumnType, Config, ConfigError, Format, HttpConfig, MqttConfig, Problem, QueryConfig,
-    RouteConfig, RouteFormat, StreamConfig, UpstreamConfig, parse_size, parse_time,
+    StreamConfig, parse_size, parse_time,
 };
 use crate::query::Plan;
 use crate::stream::{MQTT_STREAM, TopicPattern};
@@ -368,94 +369,6 @@ impl<'a> Checker<'a> {
         }
         queries
     }
-
-    fn upstreams(
-        &mut self,
-        raw: &BTreeMap<Spanned<String>, raw::Upstream>,
-    ) -> BTreeMap<String, UpstreamConfig> {
-        let mut upstreams = BTreeMap::new();
-        for (name, upstream) in raw {
-            let key = format!("upstream.{}", name.get_ref());
-            let base = self.base;
-            let checked =
-                self.take(&format!("{key}.kind"), &upstream.kind, |kind| match kind.as_str() {
-                    "kafka" => {
-                        let brokers = upstream
-                            .brokers
-                            .as_ref()
-                            .ok_or("a kafka upstream needs brokers = \"host:9092\"".to_owned())?;
-                        Ok(UpstreamConfig::Kafka {
-                            brokers: brokers.get_ref().clone(),
-                            properties: upstream.properties.clone(),
-                        })
-                    }
-                    "directory" => {
-                        let path = upstream.path.as_ref().ok_or(
-                            "a directory upstream needs path = \"/some/where\"".to_owned(),
-                        )?;
-                        Ok(UpstreamConfig::Directory { path: base.join(path.get_ref()) })
-                    }
-                    "mqtt" => {
-                        Err("\"mqtt\" is not there yet; write \"kafka\" or \"directory\""
-                            .to_owned())
-                    }
-                    _ => Err(format!("{kind:?}: write \"kafka\" or \"directory\"")),
-                });
-            if let Some(checked) = checked {
-                upstreams.insert(name.get_ref().clone(), checked);
-            }
-        }
-        upstreams
-    }
-
-    fn routes(
-        &mut self,
-        raw: &[raw::Route],
-        upstreams: &BTreeMap<Spanned<String>, raw::Upstream>,
-        names: &BTreeSet<String>,
-    ) -> Vec<RouteConfig> {
-        let mut routes: Vec<RouteConfig> = Vec::new();
-        for route in raw {
-            let stream = self.take("route.stream", &route.stream, |stream| {
-                let base = stream.strip_suffix(".rejected").or(stream.strip_suffix(".late"));
-                if names.contains(stream) || base.is_some_and(|base| names.contains(base)) {
-                    return Ok(stream.clone());
-                }
-                Err(format!("there is no stream {stream:?}; there are: {}", join(names)))
-            });
-            let upstream = self.take("route.upstream", &route.upstream, |name| {
-                if upstreams.keys().any(|known| known.get_ref() == name) {
-                    return Ok(name.clone());
-                }
-                Err(format!("there is no [upstream.{name}]; add it"))
-            });
-            let topic = self.take("route.topic", &route.topic, |topic| check_kafka_topic(topic));
-            let format =
-                self.take_or("route.format", route.format.as_ref(), RouteFormat::Json, |text| {
-                    match text.as_str() {
-                        "json" => Ok(RouteFormat::Json),
-                        "original" => Ok(RouteFormat::Original),
-                        "blocks" => Ok(RouteFormat::Blocks),
-                        "avro" => Err("\"avro\" is not there yet; write \"json\"".to_owned()),
-                        _ => Err(format!("{text:?}: write \"json\", \"original\" or \"blocks\"")),
-                    }
-                });
-            let (Some(stream), Some(upstream), Some(topic)) = (stream, upstream, topic) else {
-                continue;
-            };
-            let twice = routes.iter().any(|other| {
-                other.stream == stream && other.upstream == upstream && other.topic == topic
-            });
-            if twice {
-                let fault = "this stream goes to this topic twice; remove one of the routes";
-                self.fault(route.stream.span().start, "route.stream", fault);
-                continue;
-            }
-            let priority = route.priority.unwrap_or(0);
-            routes.push(RouteConfig { stream, upstream, topic, format, priority });
-        }
-        routes
-    }
 }
 
 fn join(names: &BTreeSet<String>) -> String {
@@ -470,17 +383,5 @@ fn check_name(name: &str) -> Result<String, String> {
         Ok(name.to_owned())
     } else {
         Err(format!("{name:?} is not a name: use 1 to 64 of a-z A-Z 0-9 _ - ."))
-    }
-}
-
-/// Kafka's rule for topics, which also makes them safe as names of directories.
-fn check_kafka_topic(topic: &str) -> Result<String, String> {
-    let fits = (1..=249).contains(&topic.len())
-        && !matches!(topic, "." | "..")
-        && topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    if fits {
-        Ok(topic.to_owned())
-    } else {
-        Err(format!("{topic:?} is not a topic: use 1 to 249 of a-z A-Z 0-9 _ - ."))
     }
 }

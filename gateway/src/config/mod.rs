@@ -6,6 +6,7 @@ mod error;
 mod masked;
 mod raw;
 mod units;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub use log_lite::WhenFull;
 
 pub use error::{ConfigError, Problem};
 pub use units::{parse_size, parse_time};
+pub use upstreams::{RouteConfig, RouteFormat, UpstreamConfig};
 
 #[cfg(test)]
 mod tests;
@@ -250,49 +252,6 @@ pub struct QueryConfig {
     pub sql: String,
     /// The parsed and checked statement.
     pub plan: crate::query::Plan,
-}
-
-/// Where routes go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpstreamConfig {
-    /// A Kafka cluster, exactly once.
-    Kafka {
-        /// `host:port`, comma separated.
-        brokers: String,
-        /// Properties of the client, as librdkafka names them.
-        properties: BTreeMap<String, String>,
-    },
-    /// Partitioned NDJSON files.
-    Directory {
-        /// The directory of the topics.
-        path: PathBuf,
-    },
-}
-
-/// How a route writes values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteFormat {
-    /// Rows as JSON objects.
-    Json,
-    /// The payload, byte for byte.
-    Original,
-    /// A node's series blocks, byte for byte.
-    Blocks,
-}
-
-/// A route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteConfig {
-    /// The stream that it carries.
-    pub stream: String,
-    /// The name of its upstream.
-    pub upstream: String,
-    /// The topic there.
-    pub topic: String,
-    /// How values are written.
-    pub format: RouteFormat,
-    /// Higher goes first; 0 by default.
-    pub priority: u8,
 }
 
 impl Config {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::resume::Mark;
+use super::policy::resume::Mark;
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
 use crate::journal::{Journal, ReadError, Reader, Record};
 

@@ -1,23 +1,14 @@
 //! Forwarding: carries streams to upstreams, exactly once.
 //!
-//! One [`Forwarder`] an upstream, on a thread of its own, serves all routes to it. `core` is the
-//! policy and `resume` says where a route goes on (both pure); `engine` drives them over an
-//! `upstream` (`kafka`, `directory`) and what is `local` (journal and catalog); `format` turns
-//! records into what travels, `position` says how far a route is, `run` is the shell with thread
-//! and clock.
+//! One [`Forwarder`] an upstream, on a thread of its own, serves all routes to it. `policy` says
+//! when to do what and where a route goes on (pure); `engine` drives it over an `upstream` (`kafka`,
+//! `directory`) and what is `local` (journal and catalog); `format` turns records into what travels;
+//! `run` is the shell with thread and clock.
 
-mod batch;
-mod core;
-mod directory;
-mod disk;
 mod engine;
 mod format;
-mod kafka;
-mod lane;
 mod local;
-mod position;
-mod remedy;
-mod resume;
+mod policy;
 mod run;
 mod status;
 mod upstream;
@@ -31,9 +22,9 @@ mod simulation;
 /// # Errors
 /// What the client says.
 pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
-    kafka::count_committed(brokers, topic)
+    upstream::kafka::count_committed(brokers, topic)
 }
 
-pub use position::{Position, PositionError, Stored};
+pub use policy::position::{Position, PositionError, Stored};
 pub use run::{ForwardStatus, Forwarder, Identity, Surroundings};
 pub use status::{ForwardMetrics, RouteState, RouteStatus};

@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
-use super::core::Policy;
-use super::directory::Directory;
-use super::disk::RealDisk;
 use super::engine::{Engine, Lay, Now, Step};
 use super::format::Encoder;
-use super::kafka::Kafka;
 use super::local::Gateway;
+use super::policy::core::Policy;
 use super::status::{ForwardMetrics, RouteStatus, Scores};
+use super::upstream::directory::Directory;
+use super::upstream::directory::disk::RealDisk;
+use super::upstream::kafka::Kafka;
 use super::upstream::{Destination, Upstream};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{RouteConfig, UpstreamConfig};

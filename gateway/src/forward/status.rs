@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use super::batch::OutRecord;
+use super::engine::batch::OutRecord;
 use crate::config::RouteConfig;
 
 /// How a route does.

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;
 
-use super::super::batch::OutRecord;
-use super::super::core::Policy;
-use super::super::position::Position;
-use super::super::resume::RouteStart;
+use super::super::engine::batch::OutRecord;
+use super::super::policy::core::Policy;
+use super::super::policy::position::Position;
+use super::super::policy::resume::RouteStart;
 use super::super::status::RouteState;
 use super::super::upstream::{Fault, SendError, Upstream};
 use super::{Clock, World};

@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::super::core::Policy;
-use super::super::directory::Directory;
-use super::super::disk::{Disk, RealDisk};
+use super::super::policy::core::Policy;
 use super::super::status::RouteState;
 use super::super::upstream::Destination;
+use super::super::upstream::directory::Directory;
+use super::super::upstream::directory::disk::{Disk, RealDisk};
 use super::{Clock, PARTITIONS, World};
 
 #[derive(Default)]

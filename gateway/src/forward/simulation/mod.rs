@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use headwater_shared::envelope::{Envelope, Publish};
 
-use super::core::Policy;
 use super::engine::{Engine, Lay, Now, Step};
 use super::format::Encoder;
 use super::local::{Local, Source};
-use super::resume::Mark;
+use super::policy::core::Policy;
+use super::policy::resume::Mark;
 use super::status::{ForwardMetrics, Scores};
 use super::upstream::Upstream;
 use crate::catalog::{Catalog, CatalogError};

@@ -1,12 +1,15 @@
 //! What a forwarder needs of the other end. All calls block; they run on the forwarder's thread.
 
-use super::batch::OutRecord;
-use super::position::Position;
-use super::resume::RouteStart;
+pub(in crate::forward) mod directory;
+pub(in crate::forward) mod kafka;
+
+use crate::forward::engine::batch::OutRecord;
+use crate::forward::policy::position::Position;
+use crate::forward::policy::resume::RouteStart;
 
 /// What a fault means for what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FaultKind {
+pub(in crate::forward) enum FaultKind {
     /// Goes away by itself: try again soon.
     Retry,
     /// Needs a human: wrong credentials, a missing right. Tried again at leisure.
@@ -18,33 +21,33 @@ pub(super) enum FaultKind {
 /// Why something could not be done; the message says what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Fault {
+pub(in crate::forward) struct Fault {
     /// What it means.
-    pub(super) kind: FaultKind,
+    pub(in crate::forward) kind: FaultKind,
     /// What happened and what to do.
-    pub(super) message: String,
+    pub(in crate::forward) message: String,
 }
 
 impl Fault {
     /// A fault that goes away by itself.
-    pub(super) fn retry(message: impl Into<String>) -> Self {
+    pub(in crate::forward) fn retry(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::Retry, message: message.into() }
     }
 
     /// A fault that a human has to cure.
-    pub(super) fn refused(message: impl Into<String>) -> Self {
+    pub(in crate::forward) fn refused(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::Refused, message: message.into() }
     }
 
     /// The end of this forwarder.
-    pub(super) fn fenced(message: impl Into<String>) -> Self {
+    pub(in crate::forward) fn fenced(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::Fenced, message: message.into() }
     }
 }
 
 /// A record was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SendError {
+pub(in crate::forward) enum SendError {
     /// The upstream takes no record of this size; the transaction is still sound.
     TooLarge,
     /// The transaction is lost.
@@ -53,18 +56,18 @@ pub(super) enum SendError {
 
 /// Where a route goes, for the upstream that serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Destination {
+pub(in crate::forward) struct Destination {
     /// The stream that it carries.
-    pub(super) stream: String,
+    pub(in crate::forward) stream: String,
     /// The topic there.
-    pub(super) topic: String,
+    pub(in crate::forward) topic: String,
     /// Partitions of the stream.
-    pub(super) partitions: u16,
+    pub(in crate::forward) partitions: u16,
 }
 
 /// The other end of routes. After an error of any call the caller drops what it had under way and
 /// calls [`Upstream::open`] again.
-pub(super) trait Upstream: Send {
+pub(in crate::forward) trait Upstream: Send {
     /// Connects, fences and settles what a predecessor left, and says for each destination what it
     /// has. What an earlier open left is dropped first.
     ///

@@ -11,34 +11,34 @@
 //! After any fault the upstream is dropped and opened again, which settles what was under way and
 //! reads the position: nothing is assumed about a request whose answer did not come.
 
-use super::upstream::{Fault, FaultKind};
+use crate::forward::upstream::{Fault, FaultKind};
 
 /// Sizes and times of transactions.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Policy {
+pub(in crate::forward) struct Policy {
     /// A transaction begins at the earliest this long after the last one ended, so that what comes
     /// in meanwhile shares it; a first record after silence goes at once.
-    pub(super) gather_ms: u64,
+    pub(in crate::forward) gather_ms: u64,
     /// A transaction that has something and finds nothing more is held open this long since its
     /// begin. 0: it closes at once and never holds back readers of the cluster.
-    pub(super) open_ms: u64,
+    pub(in crate::forward) open_ms: u64,
     /// A transaction closes at this many records...
-    pub(super) records_max: u32,
+    pub(in crate::forward) records_max: u32,
     /// ...or bytes.
-    pub(super) bytes_max: u64,
+    pub(in crate::forward) bytes_max: u64,
     /// While further behind than `behind`, these hold instead.
-    pub(super) catch_up_records_max: u32,
+    pub(in crate::forward) catch_up_records_max: u32,
     /// See `catch_up_records_max`.
-    pub(super) catch_up_bytes_max: u64,
+    pub(in crate::forward) catch_up_bytes_max: u64,
     /// Records of the journal not read yet from which a route counts as catching up.
-    pub(super) behind: u64,
+    pub(in crate::forward) behind: u64,
     /// The upstream gives up a transaction that is open this long, and fences its producer.
-    pub(super) transaction_timeout_ms: u64,
+    pub(in crate::forward) transaction_timeout_ms: u64,
 }
 
 impl Policy {
     /// For a cluster that serves transactions.
-    pub(super) const KAFKA: Self = Self {
+    pub(in crate::forward) const KAFKA: Self = Self {
         gather_ms: 1_000,
         open_ms: 0,
         records_max: 1_000,
@@ -50,7 +50,7 @@ impl Policy {
     };
 
     /// For files: a transaction is a file a partition.
-    pub(super) const DIRECTORY: Self = Self {
+    pub(in crate::forward) const DIRECTORY: Self = Self {
         gather_ms: 0,
         open_ms: 10_000,
         records_max: 1_000_000,
@@ -76,18 +76,18 @@ const LOOK_MS: u64 = 20;
 
 /// What waits to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Waiting {
+pub(in crate::forward) struct Waiting {
     /// Records that are ready to be sent.
-    pub(super) staged: u32,
+    pub(in crate::forward) staged: u32,
     /// The stage is full: reading on has to wait.
-    pub(super) full: bool,
+    pub(in crate::forward) full: bool,
     /// Records of the journal that have not been looked at, for the route that is furthest behind.
-    pub(super) unread: u64,
+    pub(in crate::forward) unread: u64,
 }
 
 /// What the shell is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in crate::forward) enum Action {
     /// Connect, fence predecessors, read positions; then report [`Outcome::Opened`].
     Open,
     /// Begin a transaction.
@@ -109,7 +109,7 @@ pub(super) enum Action {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+pub(in crate::forward) enum Outcome {
     /// The upstream is open.
     Opened,
     /// A transaction has begun.
@@ -137,7 +137,7 @@ enum State {
 
 /// The policy's state.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(in crate::forward) struct Core {
     policy: Policy,
     state: State,
     failures: u32,
@@ -147,28 +147,28 @@ pub(super) struct Core {
 
 impl Core {
     /// `seed` varies the jitter between gateways.
-    pub(super) fn new(policy: Policy, seed: u64) -> Self {
+    pub(in crate::forward) fn new(policy: Policy, seed: u64) -> Self {
         let state = State::Closed { retry_ms: 0 };
         Self { policy, state, failures: 0, jitter: seed | 1, drain_until_ms: None }
     }
 
     /// The gateway is shutting down: send what waits, for a short while, settle, halt.
-    pub(super) fn drain(&mut self, now_ms: u64) {
+    pub(in crate::forward) fn drain(&mut self, now_ms: u64) {
         self.drain_until_ms.get_or_insert(now_ms.saturating_add(DRAIN_MS));
     }
 
     /// True once the upstream answers.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::forward) fn is_open(&self) -> bool {
         matches!(self.state, State::Idle { .. } | State::Sending { .. })
     }
 
     /// True once it will not try again on its own.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(in crate::forward) fn is_stopped(&self) -> bool {
         self.state == State::Stopped
     }
 
     /// What to do now.
-    pub(super) fn next(&self, now_ms: u64, waiting: &Waiting) -> Action {
+    pub(in crate::forward) fn next(&self, now_ms: u64, waiting: &Waiting) -> Action {
         match self.state {
             State::Stopped => Action::Halt,
             State::Closed { .. } if self.drain_until_ms.is_some() => Action::Halt,
@@ -230,7 +230,7 @@ impl Core {
     }
 
     /// Takes what happened.
-    pub(super) fn on(&mut self, now_ms: u64, outcome: &Outcome) {
+    pub(in crate::forward) fn on(&mut self, now_ms: u64, outcome: &Outcome) {
         self.state = match (outcome, self.state) {
             (_, State::Stopped) => State::Stopped,
             (Outcome::Opened, _) => State::Idle { ended_ms: None },

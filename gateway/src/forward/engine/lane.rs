@@ -2,12 +2,12 @@
 
 use headwater_shared::envelope::GapCause;
 
-use super::batch::Batch;
-use super::format::Encoder;
-use super::local::{Local, Source};
-use super::position::Position;
-use super::resume::{Halted, Mark, RouteStart, resume};
-use super::upstream::Fault;
+use crate::forward::engine::batch::Batch;
+use crate::forward::format::Encoder;
+use crate::forward::local::{Local, Source};
+use crate::forward::policy::position::Position;
+use crate::forward::policy::resume::{Halted, Mark, RouteStart, resume};
+use crate::forward::upstream::Fault;
 use crate::journal::{ReadError, Record};
 
 /// Bytes of records that are taken from the journal at a time.
@@ -16,9 +16,9 @@ const READ_BYTES: usize = 64 << 10;
 const READS_MAX: u32 = 8;
 
 /// A route.
-pub(super) struct Lane<S> {
+pub(in crate::forward) struct Lane<S> {
     /// Its name in the catalog and at the journal's retention.
-    pub(super) name: String,
+    pub(in crate::forward) name: String,
     /// Numbers of the stream's partitions in the journal with their index, ascending.
     partitions: Vec<(u16, u16)>,
     /// The numbers alone.
@@ -27,7 +27,7 @@ pub(super) struct Lane<S> {
     /// `None` until the upstream has said where to go on.
     reading: Option<Reading<S>>,
     /// Why it must not go on; for good.
-    pub(super) halted: Option<String>,
+    pub(in crate::forward) halted: Option<String>,
     mark: Option<Mark>,
     saved: Option<Mark>,
     /// Retention may not take what is at or above this.
@@ -56,7 +56,7 @@ impl<S> Reading<S> {
 
 impl<S: Source> Lane<S> {
     /// The route `name` of a stream whose partitions have these numbers in the journal.
-    pub(super) fn new(
+    pub(in crate::forward) fn new(
         name: String,
         numbers: &[u16],
         encoder: Encoder,
@@ -90,7 +90,7 @@ impl<S: Source> Lane<S> {
     }
 
     /// Takes the upstream's word and stands where the route goes on.
-    pub(super) fn start(&mut self, start: &RouteStart, local: &impl Local<Source = S>) {
+    pub(in crate::forward) fn start(&mut self, start: &RouteStart, local: &impl Local<Source = S>) {
         self.stop();
         if self.halted.is_some() {
             return;
@@ -123,7 +123,7 @@ impl<S: Source> Lane<S> {
     }
 
     /// Drops what is staged and not confirmed.
-    pub(super) fn stop(&mut self) {
+    pub(in crate::forward) fn stop(&mut self) {
         self.reading = None;
     }
 
@@ -131,7 +131,7 @@ impl<S: Source> Lane<S> {
     ///
     /// # Errors
     /// [`Fault`] if the journal does not answer.
-    pub(super) fn fill(&mut self, now_ms: i64, batch: &mut Batch) -> Result<(), Fault> {
+    pub(in crate::forward) fn fill(&mut self, now_ms: i64, batch: &mut Batch) -> Result<(), Fault> {
         let Some(reading) = &mut self.reading else { return Ok(()) };
         let mut reads = 0;
         while !batch.is_full() {
@@ -167,12 +167,12 @@ impl<S: Source> Lane<S> {
     }
 
     /// All below has been looked at; `None` where the route does not run.
-    pub(super) fn scanned(&self) -> Option<u64> {
+    pub(in crate::forward) fn scanned(&self) -> Option<u64> {
         self.reading.as_ref().map(|reading| reading.scanned)
     }
 
     /// What was staged has been sent.
-    pub(super) fn sent(&mut self) {
+    pub(in crate::forward) fn sent(&mut self) {
         if let Some(reading) = self.reading.as_mut().filter(|reading| reading.is_staged) {
             reading.is_staged = false;
             reading.sent = Some(reading.scanned);
@@ -180,12 +180,12 @@ impl<S: Source> Lane<S> {
     }
 
     /// The position to commit, if something was sent.
-    pub(super) fn unsettled(&self) -> Option<Position> {
+    pub(in crate::forward) fn unsettled(&self) -> Option<Position> {
         self.reading.as_ref()?.sent.map(Position::up_to)
     }
 
     /// What was sent is confirmed.
-    pub(super) fn settle(&mut self, local: &impl Local<Source = S>) {
+    pub(in crate::forward) fn settle(&mut self, local: &impl Local<Source = S>) {
         if let Some(committed) = self.reading.as_mut().and_then(|reading| reading.sent.take()) {
             self.mark = Some(Mark { committed, scanned: committed, lost: None });
             self.hold(local);
@@ -193,7 +193,7 @@ impl<S: Source> Lane<S> {
     }
 
     /// The mark if it has changed since it was saved last.
-    pub(super) fn changed_mark(&mut self) -> Option<Mark> {
+    pub(in crate::forward) fn changed_mark(&mut self) -> Option<Mark> {
         if let (Some(reading), Some(mark)) = (&self.reading, &mut self.mark)
             && reading.is_settled()
         {
@@ -203,7 +203,7 @@ impl<S: Source> Lane<S> {
     }
 
     /// `mark` is in the catalog.
-    pub(super) fn marked(&mut self, mark: Mark, local: &impl Local<Source = S>) {
+    pub(in crate::forward) fn marked(&mut self, mark: Mark, local: &impl Local<Source = S>) {
         self.saved = Some(mark);
         self.hold(local);
     }
@@ -220,7 +220,7 @@ impl<S: Source> Lane<S> {
     }
 
     /// The first offset that may still have to be sent.
-    pub(super) fn position(&self) -> u64 {
+    pub(in crate::forward) fn position(&self) -> u64 {
         match (&self.reading, self.mark) {
             (Some(reading), _) if reading.is_settled() => reading.scanned,
             (_, Some(mark)) => mark.committed,

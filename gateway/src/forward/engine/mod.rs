@@ -1,15 +1,18 @@
 //! Drives the policy over an upstream and the journal. No clock and no thread of its own, so the
 //! tests run the same engine in simulated time.
 
-use super::batch::{Batch, OutRecord, ValueKind};
-use super::core::{Action, Core, Outcome, Policy, Waiting};
-use super::format::Encoder;
-use super::lane::Lane;
-use super::local::Local;
-use super::position::Position;
-use super::resume::Mark;
-use super::status::{RouteState, Scores};
-use super::upstream::{Fault, SendError, Upstream};
+pub(in crate::forward) mod batch;
+mod lane;
+
+use self::lane::Lane;
+use crate::forward::engine::batch::{Batch, OutRecord, ValueKind};
+use crate::forward::format::Encoder;
+use crate::forward::local::Local;
+use crate::forward::policy::core::{Action, Core, Outcome, Policy, Waiting};
+use crate::forward::policy::position::Position;
+use crate::forward::policy::resume::Mark;
+use crate::forward::status::{RouteState, Scores};
+use crate::forward::upstream::{Fault, SendError, Upstream};
 
 /// Marks are saved this often while they change.
 const MARK_EVERY_MS: u64 = 10_000;
@@ -21,16 +24,16 @@ const TOO_LARGE: &str = "too-large";
 
 /// A moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Now {
+pub(in crate::forward) struct Now {
     /// A clock that only goes forward, ms.
-    pub(super) ms: u64,
+    pub(in crate::forward) ms: u64,
     /// The wall clock, ms since 1970.
-    pub(super) unix_ms: i64,
+    pub(in crate::forward) unix_ms: i64,
 }
 
 /// What comes after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::forward) enum Step {
     /// Another turn at once.
     Again,
     /// Another turn at `until_ms`, or when the journal has offsets beyond `beyond`.
@@ -40,16 +43,16 @@ pub(super) enum Step {
 }
 
 /// A route as the engine takes it.
-pub(super) struct Lay {
-    pub(super) name: String,
+pub(in crate::forward) struct Lay {
+    pub(in crate::forward) name: String,
     /// Numbers of the stream's partitions in the journal, in order.
-    pub(super) numbers: Vec<u16>,
-    pub(super) encoder: Encoder,
-    pub(super) priority: u8,
+    pub(in crate::forward) numbers: Vec<u16>,
+    pub(in crate::forward) encoder: Encoder,
+    pub(in crate::forward) priority: u8,
 }
 
 /// All routes of an upstream.
-pub(super) struct Engine<U, L: Local> {
+pub(in crate::forward) struct Engine<U, L: Local> {
     core: Core,
     upstream: U,
     local: L,
@@ -67,7 +70,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     ///
     /// # Errors
     /// [`crate::catalog::CatalogError`] if the marks cannot be read.
-    pub(super) fn new(
+    pub(in crate::forward) fn new(
         policy: Policy,
         seed: u64,
         upstream: U,
@@ -93,12 +96,12 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     }
 
     /// The gateway is shutting down: settle, then halt.
-    pub(super) fn drain(&mut self, now: Now) {
+    pub(in crate::forward) fn drain(&mut self, now: Now) {
         self.core.drain(now.ms);
     }
 
     /// Does the next thing.
-    pub(super) fn turn(&mut self, clock: &dyn Fn() -> Now) -> Step {
+    pub(in crate::forward) fn turn(&mut self, clock: &dyn Fn() -> Now) -> Step {
         let now = clock();
         if let Err(fault) = self.fill(now) {
             self.fail(clock, &fault);

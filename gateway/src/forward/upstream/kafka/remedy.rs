@@ -3,13 +3,13 @@
 //! Numbers are the protocol's error codes; negative ones are the client's own (librdkafka's
 //! `rd_kafka_resp_err_t`).
 
-use super::upstream::{Fault, FaultKind};
+use crate::forward::upstream::{Fault, FaultKind};
 
 /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, and the client's word for both.
 const FENCED: [i32; 3] = [47, 90, -144];
 
 /// Another gateway has this one's identity.
-pub(super) fn rival() -> Fault {
+pub(in crate::forward) fn rival() -> Fault {
     Fault::fenced(
         "another gateway with this id and data directory took over (a copied data directory?). \
          Stop one of the two; the copy needs a data directory of its own. Then restart this one",
@@ -18,7 +18,7 @@ pub(super) fn rival() -> Fault {
 
 /// `what` failed with `problem`, whose number is `code`; `last` is the last trouble that the client
 /// had with a connection.
-pub(super) fn fault(
+pub(in crate::forward) fn fault(
     what: &str,
     problem: &str,
     code: Option<i32>,

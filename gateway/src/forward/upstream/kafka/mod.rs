@@ -6,6 +6,8 @@
 //! as committed up to the high watermark, then data. After any error the producer is dropped and
 //! all of that comes again; nothing is assumed about a request whose answer did not come.
 
+mod remedy;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,12 +21,11 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::batch::OutRecord;
-use super::position::{Position, Stored};
-use super::remedy;
-use super::resume::RouteStart;
-use super::run::{Identity, seed};
-use super::upstream::{Destination, Fault, SendError, Upstream};
+use crate::forward::engine::batch::OutRecord;
+use crate::forward::policy::position::{Position, Stored};
+use crate::forward::policy::resume::RouteStart;
+use crate::forward::run::{Identity, seed};
+use crate::forward::upstream::{Destination, Fault, SendError, Upstream};
 use crate::stream::murmur2;
 
 /// The compacted topic of positions...
@@ -46,7 +47,7 @@ const SETTLE: Duration = Duration::from_secs(12);
 const STABLE: Duration = Duration::from_secs(45);
 
 /// A cluster.
-pub(super) struct Kafka {
+pub(in crate::forward) struct Kafka {
     common: ClientConfig,
     transactional_id: String,
     gateway: String,
@@ -116,7 +117,7 @@ impl ProducerContext for Watch {
 
 impl Kafka {
     /// The upstream `name`; connects at the first [`Upstream::open`].
-    pub(super) fn new(
+    pub(in crate::forward) fn new(
         name: &str,
         brokers: &str,
         properties: &BTreeMap<String, String>,
@@ -480,7 +481,7 @@ fn init(producer: &ThreadedProducer<Watch>) -> Result<(), KafkaError> {
 ///
 /// # Errors
 /// What the client says.
-pub(super) fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
+pub(in crate::forward) fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
     let count = || -> Result<u64, Trouble> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)

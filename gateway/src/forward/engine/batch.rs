@@ -9,7 +9,7 @@ const BYTES_KEPT: usize = 1 << 20;
 
 /// How a value reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ValueKind {
+pub(in crate::forward) enum ValueKind {
     /// JSON text.
     Json,
     /// A payload as it came, whatever it is.
@@ -20,32 +20,32 @@ pub(super) enum ValueKind {
 
 /// One record as an upstream gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OutRecord<'a> {
+pub(in crate::forward) struct OutRecord<'a> {
     /// The record's offset in the journal; of a gap in the journal itself the first that is missing.
-    pub(super) offset: u64,
+    pub(in crate::forward) offset: u64,
     /// The last offset that it stands for.
-    pub(super) last: u64,
+    pub(in crate::forward) last: u64,
     /// Which row of the record, from 0, where the record has rows.
-    pub(super) index: Option<u32>,
+    pub(in crate::forward) index: Option<u32>,
     /// Partition of the stream, from 0.
-    pub(super) partition: u16,
+    pub(in crate::forward) partition: u16,
     /// Event time, ms since 1970.
-    pub(super) time_ms: i64,
+    pub(in crate::forward) time_ms: i64,
     /// The stream's key.
-    pub(super) key: &'a str,
+    pub(in crate::forward) key: &'a str,
     /// The MQTT topic that it came on.
-    pub(super) topic: Option<&'a str>,
+    pub(in crate::forward) topic: Option<&'a str>,
     /// Why something is missing, if the record says that.
-    pub(super) gap: Option<&'static str>,
+    pub(in crate::forward) gap: Option<&'static str>,
     /// The value.
-    pub(super) value: &'a [u8],
+    pub(in crate::forward) value: &'a [u8],
     /// How it reads.
-    pub(super) kind: ValueKind,
+    pub(in crate::forward) kind: ValueKind,
 }
 
 /// Staged records of all routes.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(in crate::forward) struct Batch {
     bytes: Vec<u8>,
     records: Vec<Meta>,
 }
@@ -76,18 +76,23 @@ struct Texts {
 
 /// What a staged record has besides key, topic and value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub(super) route: usize,
-    pub(super) offset: u64,
-    pub(super) last: u64,
-    pub(super) partition: u16,
-    pub(super) gap: Option<&'static str>,
-    pub(super) kind: ValueKind,
+pub(in crate::forward) struct Head {
+    pub(in crate::forward) route: usize,
+    pub(in crate::forward) offset: u64,
+    pub(in crate::forward) last: u64,
+    pub(in crate::forward) partition: u16,
+    pub(in crate::forward) gap: Option<&'static str>,
+    pub(in crate::forward) kind: ValueKind,
 }
 
 impl Batch {
     /// Adds a record, or several rows of one with [`Entry::row`].
-    pub(super) fn entry<'b>(&'b mut self, head: Head, key: &str, topic: Option<&str>) -> Entry<'b> {
+    pub(in crate::forward) fn entry<'b>(
+        &'b mut self,
+        head: Head,
+        key: &str,
+        topic: Option<&str>,
+    ) -> Entry<'b> {
         let key_start = self.bytes.len();
         self.bytes.extend_from_slice(key.as_bytes());
         let topic_start = self.bytes.len();
@@ -96,15 +101,15 @@ impl Batch {
         Entry { batch: self, head, texts: Some(texts) }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::forward) fn is_full(&self) -> bool {
         self.records.len() >= RECORDS_FULL || self.bytes.len() >= BYTES_FULL
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::forward) fn len(&self) -> usize {
         self.records.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::forward) fn clear(&mut self) {
         self.records.clear();
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT);
@@ -112,7 +117,7 @@ impl Batch {
     }
 
     /// All records with their routes, in the order they were added.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, OutRecord<'_>)> {
+    pub(in crate::forward) fn iter(&self) -> impl Iterator<Item = (usize, OutRecord<'_>)> {
         let mut texts = Texts { key_start: 0, topic_start: 0, topic: false, end: 0 };
         self.records.iter().map(move |meta| {
             texts = meta.texts.unwrap_or(texts);
@@ -140,7 +145,7 @@ impl Batch {
 }
 
 /// A record that is being added.
-pub(super) struct Entry<'b> {
+pub(in crate::forward) struct Entry<'b> {
     batch: &'b mut Batch,
     head: Head,
     texts: Option<Texts>,
@@ -148,12 +153,17 @@ pub(super) struct Entry<'b> {
 
 impl Entry<'_> {
     /// The one value of the record.
-    pub(super) fn value(mut self, time_ms: i64, value: &[u8]) {
+    pub(in crate::forward) fn value(mut self, time_ms: i64, value: &[u8]) {
         self.push(time_ms, None, |bytes| bytes.extend_from_slice(value));
     }
 
     /// One of its rows; `write` appends the value.
-    pub(super) fn row(&mut self, time_ms: i64, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(in crate::forward) fn row(
+        &mut self,
+        time_ms: i64,
+        index: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         self.push(time_ms, Some(index), write);
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A file system.
-pub(super) trait Disk: Send {
+pub(in crate::forward) trait Disk: Send {
     /// A file being written.
     type File: Send;
     /// Makes a directory and those above it; each is on disk when this returns.
@@ -30,7 +30,7 @@ pub(super) trait Disk: Send {
 }
 
 /// The machine's own.
-pub(super) struct RealDisk;
+pub(in crate::forward) struct RealDisk;
 
 impl Disk for RealDisk {
     type File = File;

@@ -4,13 +4,13 @@ use std::io::Write as _;
 
 use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Publish};
 
-use super::batch::{Batch, Head, ValueKind};
 use crate::config::{Format, RouteFormat};
+use crate::forward::engine::batch::{Batch, Head, ValueKind};
 use crate::journal::Record;
 use crate::stream::{Row, Rows, Streams, Value, gap_json};
 
 /// Writes the records of one route.
-pub(super) struct Encoder {
+pub(in crate::forward) struct Encoder {
     route: usize,
     rows: Rows,
     format: RouteFormat,
@@ -22,7 +22,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// For the route number `route` of `stream`.
-    pub(super) fn new(
+    pub(in crate::forward) fn new(
         route: usize,
         stream: &str,
         format: RouteFormat,
@@ -41,7 +41,7 @@ impl Encoder {
     }
 
     /// Stages what `record`, of the stream's partition `partition`, is for the upstream.
-    pub(super) fn encode(&self, record: &Record, partition: u16, batch: &mut Batch) {
+    pub(in crate::forward) fn encode(&self, record: &Record, partition: u16, batch: &mut Batch) {
         let (key, time_ms) = (record.key_str(), record.time_ms);
         match record.envelope() {
             Ok(Envelope::Publish(publish)) => self.publish(record, &publish, partition, batch),
@@ -62,7 +62,13 @@ impl Encoder {
 
     /// Stages the news that offsets `first..end` are not in the journal. Which of them were the
     /// route's nobody knows, so it goes to partition 0.
-    pub(super) fn gap(&self, why: GapCause, (first, end): (u64, u64), now_ms: i64, to: &mut Batch) {
+    pub(in crate::forward) fn gap(
+        &self,
+        why: GapCause,
+        (first, end): (u64, u64),
+        now_ms: i64,
+        to: &mut Batch,
+    ) {
         self.missing(why, (first, end), ("", 0, now_ms), to);
     }
 
@@ -239,7 +245,7 @@ mod tests {
         };
         let mut batch = Batch::default();
         Encoder::new(0, stream, format, rows, &streams).encode(&record, 0, &mut batch);
-        let own = |record: super::super::batch::OutRecord<'_>| {
+        let own = |record: crate::forward::engine::batch::OutRecord<'_>| {
             assert_eq!((record.offset, record.last, record.key), (17, 17, "pump"));
             Sent {
                 time_ms: record.time_ms,

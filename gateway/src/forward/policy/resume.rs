@@ -3,31 +3,31 @@
 
 /// What the gateway itself remembers of a route: a hint that spares work, and a witness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(in crate::forward) struct Mark {
     /// [`super::Position::next`] as the upstream last confirmed it; 0 if it never did.
-    pub(super) committed: u64,
+    pub(in crate::forward) committed: u64,
     /// All below is either confirmed or does not belong to the route.
-    pub(super) scanned: u64,
+    pub(in crate::forward) scanned: u64,
     /// The journal was found to end below this offset that the route had seen. It stays: the
     /// journal grows past it, with other records.
-    pub(super) lost: Option<u64>,
+    pub(in crate::forward) lost: Option<u64>,
 }
 
 /// What an upstream says about a route when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct RouteStart {
+pub(in crate::forward) struct RouteStart {
     /// The first offset that it does not have; `None` if it knows nothing of the route.
-    pub(super) next: Option<u64>,
+    pub(in crate::forward) next: Option<u64>,
     /// One above the highest offset that it has.
-    pub(super) reach: u64,
+    pub(in crate::forward) reach: u64,
     /// Its word counts alone. False where what it had may be carried away, as with files; then it
     /// goes on from the mark.
-    pub(super) is_truth: bool,
+    pub(in crate::forward) is_truth: bool,
 }
 
 /// Why a route must not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Halted {
+pub(in crate::forward) enum Halted {
     /// The upstream has offsets that the journal does not.
     #[error(
         "the upstream has offsets up to {reach}, the journal ends at {end}: the journal was lost or \
@@ -68,7 +68,7 @@ pub(super) enum Halted {
 ///
 /// # Errors
 /// [`Halted`]: it must not.
-pub(super) fn resume(
+pub(in crate::forward) fn resume(
     upstream: &RouteStart,
     mark: Option<Mark>,
     start: u64,

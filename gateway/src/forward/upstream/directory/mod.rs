@@ -8,15 +8,17 @@
 //! partition are its position: what is at or below the last name of its partition is not written
 //! again. A file without a name is not there; a start deletes it and reads its records again.
 
+pub(in crate::forward) mod disk;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{OutRecord, ValueKind};
-use super::disk::Disk;
-use super::position::Position;
-use super::resume::RouteStart;
-use super::upstream::{Destination, Fault, SendError, Upstream};
+use crate::forward::engine::batch::{OutRecord, ValueKind};
+use crate::forward::policy::position::Position;
+use crate::forward::policy::resume::RouteStart;
+use crate::forward::upstream::directory::disk::Disk;
+use crate::forward::upstream::{Destination, Fault, SendError, Upstream};
 
 /// The file that is being written.
 const PARTIAL: &str = "open.partial";
@@ -35,7 +37,7 @@ struct SourceFile {
 }
 
 /// A directory of topics.
-pub(super) struct Directory<D: Disk> {
+pub(in crate::forward) struct Directory<D: Disk> {
     disk: D,
     path: PathBuf,
     gateway: String,
@@ -63,7 +65,7 @@ struct Open<F> {
 }
 
 impl<D: Disk> Directory<D> {
-    pub(super) fn new(
+    pub(in crate::forward) fn new(
         disk: D,
         path: PathBuf,
         gateway: &str,
