@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use crate::http::{Ask, HttpServer, Sources};
+use crate::inbound::{self, InboundMetrics, Outbox, Positions};
 use crate::journal::{Journal, JournalOptions, Recovery};
 use crate::mqtt::{MqttControl, MqttMetrics, MqttServer, MqttState, Renewal};
 use crate::node::Nodes;
@@ -75,13 +76,8 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, Failure> {
         let mut house = House::open(config.clone())?;
         let mqtt_state = Arc::new(MqttState::default());
-        let mut projections =
-            vec![house.nodes.projection(), house.stats.projection(), mqtt_state.projection()];
-        if house.sparkplug.is_used() {
-            projections.push(house.sparkplug.projection());
-        }
-        let follower =
-            Follower::start(house.journal.clone(), Arc::clone(&house.catalog), projections)?;
+        let positions = Positions::default();
+        let follower = house.follower(&mqtt_state, &positions)?;
         house.nodes.open(house.journal.durable());
         house.sparkplug.open(house.journal.durable());
         let applied = follower.applied();
@@ -101,7 +97,7 @@ impl App {
         mqtt_metrics.register(&mut house.registry);
         let mqtt = MqttServer::bind(
             &house.config.mqtt,
-            intake,
+            intake.clone(),
             Arc::clone(&mqtt_state),
             applied,
             mqtt_metrics,
@@ -112,6 +108,7 @@ impl App {
             .local_addr()
             .map_err(|problem| taken("mqtt.listen", house.config.mqtt.listen, &problem))?;
 
+        let inbound = house.inbound(&intake, &positions, &stop, &mut rooms);
         house.place(&stop, &mut rooms);
         let queries = house.queries(&stop, &mut rooms)?;
         let routes = house.forwarders(&stop, &mut rooms)?;
@@ -120,7 +117,7 @@ impl App {
         let mqtt_status: Ask = Arc::new(move || json!(view.status()));
         let listen = house.config.http.listen;
         let http_config = house.config.http.clone();
-        let status = Arc::new(house.sources(mqtt_status, queries, routes));
+        let status = Arc::new(house.sources(mqtt_status, queries, routes, inbound));
         let http = HttpServer::bind(&http_config, Arc::clone(&status))
             .await
             .map_err(|problem| taken("http.listen", listen, &problem))?;
@@ -268,6 +265,24 @@ impl House {
         })
     }
 
+    /// Brings all that follows from the journal up to its end.
+    fn follower(
+        &self,
+        mqtt_state: &Arc<MqttState>,
+        positions: &Positions,
+    ) -> Result<Follower, Failure> {
+        let mut projections = vec![
+            self.nodes.projection(),
+            self.stats.projection(),
+            mqtt_state.projection(),
+            positions.projection(),
+        ];
+        if self.sparkplug.is_used() {
+            projections.push(self.sparkplug.projection());
+        }
+        Ok(Follower::start(self.journal.clone(), Arc::clone(&self.catalog), projections)?)
+    }
+
     fn place(
         &mut self,
         stop: &watch::Receiver<bool>,
@@ -353,7 +368,36 @@ impl House {
         }))
     }
 
-    fn sources(self, mqtt: Ask, queries: Ask, routes: Ask) -> Sources {
+    /// What comes in beside MQTT.
+    fn inbound(
+        &mut self,
+        intake: &Intake,
+        positions: &Positions,
+        stop: &watch::Receiver<bool>,
+        rooms: &mut JoinSet<(&'static str, Result<(), String>)>,
+    ) -> Ask {
+        let metrics = InboundMetrics::default();
+        metrics.register(&mut self.registry);
+        let mut asks: Vec<Ask> = Vec::new();
+        for outbox in &self.config.outboxes {
+            let with = inbound::Surroundings {
+                intake: intake.clone(),
+                positions: positions.clone(),
+                metrics: metrics.clone(),
+            };
+            let source = Outbox::source(outbox, with);
+            let status = source.status();
+            asks.push(Arc::new(move || json!(status())));
+            let stop = stop.clone();
+            rooms.spawn(async move {
+                source.run(stop).await;
+                ("inbound", Ok(()))
+            });
+        }
+        Arc::new(move || Json::Array(asks.iter().map(|ask| ask()).collect()))
+    }
+
+    fn sources(self, mqtt: Ask, queries: Ask, routes: Ask, inbound: Ask) -> Sources {
         Sources {
             id: self.config.id.clone(),
             started: Instant::now(),
@@ -368,6 +412,7 @@ impl House {
             mqtt,
             queries,
             routes,
+            inbound,
             logs: self.logs,
         }
     }

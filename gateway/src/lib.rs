@@ -4,7 +4,7 @@
 //! Rooms, left to right; each may use those before it:
 //! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`], [`node`] and [`sparkplug`] (the
 //! way in),
-//! [`query`], [`mqtt`] (the front door and subscribers), [`forward`] (upstreams), [`http`], [`cli`].
+//! [`query`], [`mqtt`] (the front door and subscribers), [`inbound`] (other ways in), [`forward`] (upstreams), [`http`], [`cli`].
 
 pub mod app;
 pub mod catalog;
@@ -13,6 +13,7 @@ pub mod config;
 pub mod exit;
 pub mod forward;
 pub mod http;
+pub mod inbound;
 pub mod journal;
 pub mod mqtt;
 pub mod node;

@@ -35,8 +35,19 @@ impl Config {
     }
 
     fn restarts(&self, new: &Self) -> Vec<String> {
-        let Self { id, data_dir, mqtt, http, log, logs, streams, queries, upstreams, routes } =
-            self;
+        let Self {
+            id,
+            data_dir,
+            mqtt,
+            http,
+            log,
+            logs,
+            streams,
+            queries,
+            upstreams,
+            routes,
+            outboxes,
+        } = self;
         let plain = [
             ("gateway.id", *id != new.id),
             ("gateway.data_dir", *data_dir != new.data_dir),
@@ -48,6 +59,7 @@ impl Config {
             ("http.token", http.token != new.http.token),
             ("[log]", *log != new.log),
             ("[[route]]", *routes != new.routes),
+            ("[[outbox]]", *outboxes != new.outboxes),
         ];
         let mut restarts: Vec<String> =
             plain.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.into()).collect();

@@ -1,5 +1,6 @@
 //! From what is written to what is meant, collecting every fault on the way.
 
+mod inbound;
 mod logs;
 mod upstreams;
 mod users;
@@ -153,8 +154,21 @@ impl<'a> Checker<'a> {
         let queries = self.queries(&raw.query, &streams, &mut names);
         let upstreams = self.upstreams(&raw.upstream);
         let routes = self.routes(&raw.route, &raw.upstream, &names);
+        let outboxes = self.outboxes(&raw.outbox);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
-        Config { id, data_dir, mqtt, http, log, logs, streams, queries, upstreams, routes }
+        Config {
+            id,
+            data_dir,
+            mqtt,
+            http,
+            log,
+            logs,
+            streams,
+            queries,
+            upstreams,
+            routes,
+            outboxes,
+        }
     }
 
     fn path(&self, text: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Config, LimitsConfig, RulesConfig, UpstreamConfig, WhenFull};
+use super::{Config, LimitsConfig, OutboxConfig, RulesConfig, UpstreamConfig, WhenFull};
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -89,6 +89,7 @@ impl Config {
             "query": self.queries.iter().map(|query| &query.sql).collect::<Vec<_>>(),
             "upstream": upstreams.collect::<serde_json::Map<_, _>>(),
             "route": routes.collect::<Vec<_>>(),
+            "outbox": self.outboxes.iter().map(outbox).collect::<Vec<_>>(),
         })
     }
 }
@@ -107,6 +108,16 @@ fn role(rules: &RulesConfig, limits: LimitsConfig) -> serde_json::Map<String, Js
         [("publish", &rules.publish), ("subscribe", &rules.subscribe), ("deny", &rules.deny)];
     let rules = rules.into_iter().map(|(key, list)| (key.to_owned(), json!(list)));
     rules.chain(limits.into_iter().map(|(key, limit)| (key.to_owned(), json!(limit)))).collect()
+}
+
+fn outbox(outbox: &OutboxConfig) -> Json {
+    json!({
+        "name": outbox.name,
+        "database": outbox.database,
+        "table": outbox.table,
+        "topic": outbox.topic.to_string(),
+        "delete": outbox.delete,
+    })
 }
 
 fn masked(upstream: &UpstreamConfig) -> Json {

@@ -3,6 +3,7 @@
 mod changes;
 mod check;
 mod error;
+mod inbound;
 mod masked;
 mod raw;
 mod units;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use log_lite::WhenFull;
 
 pub use error::{ConfigError, Problem};
+pub use inbound::OutboxConfig;
 pub use units::{parse_size, parse_time};
 pub use upstreams::{RouteConfig, RouteFormat, UpstreamConfig};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// What goes there.
     pub routes: Vec<RouteConfig>,
+    /// Tables of local applications that are read.
+    pub outboxes: Vec<OutboxConfig>,
 }
 
 /// The front door.

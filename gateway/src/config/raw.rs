@@ -29,6 +29,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) route: Vec<Route>,
     #[serde(default)]
+    pub(super) outbox: Vec<Outbox>,
+    #[serde(default)]
     pub(super) logs: BTreeMap<Text, NamedLog>,
     // Parts of the surface that a later version brings: known, so that the message can say so.
     pub(super) table: Option<Spanned<toml::Value>>,
@@ -171,4 +173,14 @@ pub(super) struct Route {
     pub(super) topic: Text,
     pub(super) format: Option<Text>,
     pub(super) priority: Option<u8>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outbox {
+    pub(super) name: Text,
+    pub(super) database: Text,
+    pub(super) table: Option<Text>,
+    pub(super) topic: Text,
+    pub(super) delete: Option<bool>,
 }

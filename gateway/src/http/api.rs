@@ -17,6 +17,7 @@ pub(super) fn router() -> Router<Arc<Sources>> {
         .route("/streams/{name}/tail", get(records::tail))
         .route("/queries", get(async |State(s): Context| Json((s.queries)())))
         .route("/routes", get(async |State(s): Context| Json((s.routes)())))
+        .route("/sources", get(async |State(s): Context| Json((s.inbound)())))
         .route("/nodes", get(async |State(s): Context| Json(json!(s.nodes.status()))))
         .route("/gaps", get(async |State(s): Context| Json(gaps(&s))))
         .route("/config", get(async |State(s): Context| Json(s.config())))
@@ -56,6 +57,7 @@ async fn status(State(sources): Context) -> Response {
         "streams": streams(&sources),
         "queries": (sources.queries)(),
         "routes": (sources.routes)(),
+        "sources": (sources.inbound)(),
         "nodes": sources.nodes.status(),
         "edge_nodes": sources.sparkplug.status(),
         "gaps": { "total": sources.stats.gaps().0 },

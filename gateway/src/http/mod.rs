@@ -58,6 +58,8 @@ pub struct Sources {
     pub queries: Ask,
     /// A list of route statuses.
     pub routes: Ask,
+    /// A list of the statuses of what comes in beside MQTT.
+    pub inbound: Ask,
     /// The logs beside the journal.
     pub logs: PlacementMetrics,
     /// The configuration, secrets masked.

@@ -34,6 +34,7 @@ pub(super) fn document() -> Value {
                 path("New records of a stream as they come", "text/event-stream", &[&name]),
             "/queries": path("Queries with position and lag", "application/json", &[]),
             "/routes": path("Routes with position, lag and last error", "application/json", &[]),
+            "/sources": path("What comes in beside MQTT: position, state and last error", "application/json", &[]),
             "/nodes": path("Nodes that were heard", "application/json", &[]),
             "/gaps": path("What is missing, and why", "application/json", &[]),
             "/config": path("The configuration, secrets masked", "application/json", &[]),

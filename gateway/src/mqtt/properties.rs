@@ -278,6 +278,29 @@ pub(crate) fn put_binary(out: &mut Vec<u8>, id: u8, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// Appends a user property.
+pub(crate) fn put_user(out: &mut Vec<u8>, name: &str, value: &str) {
+    put_binary(out, id::USER_PROPERTY, name.as_bytes());
+    let length = u16::try_from(value.len()).expect("two length bytes are enough for what we send");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// The user properties among stored ones, in their order.
+pub(crate) fn user(stored: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = stored;
+    std::iter::from_fn(move || {
+        while let Ok(Some(property)) = next(&mut rest) {
+            if property.id == id::USER_PROPERTY {
+                let mut value = &property.whole[1..];
+                let name = take_text(&mut value).ok()?;
+                return Some((name, take_text(&mut value).ok()?));
+            }
+        }
+        None
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +332,14 @@ mod tests {
         assert_eq!(expiry_s(&out), Some(9));
         assert!(out.ends_with(&[id::SUBSCRIPTION_ID, 5, id::SUBSCRIPTION_ID, 0xAC, 0x02]));
         assert_eq!(out.len(), sample().len() + 5);
+    }
+
+    #[test]
+    fn user_properties_are_found_among_the_others() {
+        let mut bytes = sample();
+        put_user(&mut bytes, "name", "value");
+        let all: Vec<_> = user(&bytes).collect();
+        assert_eq!(all, [("a", "1"), ("a", "2"), ("name", "value")]);
     }
 
     #[test]
