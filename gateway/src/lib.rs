@@ -14,6 +14,7 @@ pub mod exit;
 pub mod forward;
 pub mod http;
 pub mod journal;
+mod machine;
 pub mod mqtt;
 pub mod node;
 pub mod placement;

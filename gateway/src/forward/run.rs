@@ -79,6 +79,8 @@ pub struct Surroundings {
     pub identity: Identity,
     /// What is forwarded.
     pub journal: Journal,
+    /// Its end when it was opened, before anything was added.
+    pub opened: u64,
     /// Where marks are kept.
     pub catalog: Arc<Catalog>,
     /// The routing table.
@@ -101,7 +103,7 @@ impl Forwarder {
         routes: &[RouteConfig],
         with: Surroundings,
     ) -> Result<Self, CatalogError> {
-        let Surroundings { identity, journal, catalog, streams, rows, metrics } = with;
+        let Surroundings { identity, journal, opened, catalog, streams, rows, metrics } = with;
         let known =
             |route: &&RouteConfig| route.upstream == name && streams.get(&route.stream).is_some();
         let routes: Vec<RouteConfig> = routes.iter().filter(known).cloned().collect();
@@ -124,7 +126,7 @@ impl Forwarder {
                 priority: *priority,
             });
         }
-        let local = Gateway { journal: journal.clone(), catalog };
+        let local = Gateway { journal: journal.clone(), catalog, opened };
         let seed = seed();
         let engine: Box<dyn Turns> = match upstream {
             UpstreamConfig::Kafka { brokers, properties } => {
