@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
+use super::engine::lane::Ahead;
 use super::engine::{Engine, Lay, Now, Step};
 use super::format::Encoder;
 use super::local::Gateway;
@@ -18,7 +19,7 @@ use super::upstream::directory::disk::RealDisk;
 use super::upstream::kafka::Kafka;
 use super::upstream::{Destination, Upstream};
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{RouteConfig, UpstreamConfig};
+use crate::config::{RouteConfig, RouteOrder, UpstreamConfig};
 use crate::journal::Journal;
 use crate::stream::{Rows, Streams};
 
@@ -111,7 +112,7 @@ impl Forwarder {
         let mut lays = Vec::new();
         let mut destinations = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let RouteConfig { stream, topic, format, priority, .. } = route;
+            let RouteConfig { stream, topic, format, priority, order, .. } = route;
             let numbers =
                 streams.get(stream).map(|stream| stream.partitions.clone()).unwrap_or_default();
             destinations.push(Destination {
@@ -124,6 +125,7 @@ impl Forwarder {
                 numbers,
                 encoder: Encoder::new(index, stream, *format, rows.clone(), &streams),
                 priority: *priority,
+                ahead: (*order == RouteOrder::LiveFirst).then_some(Ahead::DEFAULT),
             });
         }
         let local = Gateway { journal: journal.clone(), catalog, opened };

@@ -19,8 +19,13 @@ pub(in crate::forward) struct Lane<S> {
     /// The numbers alone.
     numbers: Vec<u16>,
     encoder: Encoder,
-    /// `None` until the upstream has said where to go on.
+    /// When it runs ahead of its backlog, if it may.
+    ahead: Option<Ahead>,
+    /// Fills the lowest hole, nearly always the one at the end of the journal; `None` until the
+    /// upstream has said where to go on.
     reading: Option<Reading<S>>,
+    /// Reads on at the end of the journal while there is a backlog below.
+    live: Option<Reading<S>>,
     /// Confirmed, not the route's, staged or sent: what has been looked at.
     covered: Position,
     /// What the upstream has.
@@ -41,6 +46,32 @@ pub(in crate::forward) struct Lane<S> {
     kept: u64,
     /// The upstream's word counts alone; see [`RouteStart::is_truth`].
     is_truth: bool,
+}
+
+/// When a route that sends live data first leaves a backlog behind, in records of the journal.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::forward) struct Ahead {
+    /// When the upstream is opened.
+    pub(in crate::forward) at_open: u64,
+    /// While it is open: more, so that a short stall does not take the order apart.
+    pub(in crate::forward) at_run: u64,
+    /// Ranges of a position at most; then it reads on where it is.
+    pub(in crate::forward) ranges_max: usize,
+}
+
+impl Ahead {
+    /// As routes have it.
+    pub(in crate::forward) const DEFAULT: Self =
+        Self { at_open: 1_000, at_run: 10_000, ranges_max: 64 };
+}
+
+/// Which of its readings a route is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Part {
+    /// The newest: live data where it runs ahead, else all that it has.
+    Front,
+    /// The backlog behind live data.
+    Back,
 }
 
 /// Offsets on their way, each run of them up to the last record of the route in it.
@@ -82,6 +113,7 @@ impl<S: Source> Lane<S> {
         name: String,
         numbers: &[u16],
         encoder: Encoder,
+        ahead: Option<Ahead>,
         saved: Option<Mark>,
         local: &impl Local<Source = S>,
     ) -> Self {
@@ -99,7 +131,9 @@ impl<S: Source> Lane<S> {
             partitions,
             numbers: numbers.to_vec(),
             encoder,
+            ahead,
             reading: None,
+            live: None,
             covered: Position::default(),
             confirmed: Position::default(),
             staged: Claim::default(),
@@ -139,8 +173,6 @@ impl<S: Source> Lane<S> {
         };
         match resumed {
             Ok(Resumed { confirmed, covered }) => {
-                let hole = covered.hole(0);
-                self.reading = Some(Reading::new(local.source(&self.numbers, hole.0), hole));
                 self.witness.clone_from(&start.witness);
                 self.bound = start.reach.max(confirmed.end());
                 self.mark = Mark {
@@ -150,11 +182,55 @@ impl<S: Source> Lane<S> {
                     bound: None,
                 };
                 (self.confirmed, self.covered) = (confirmed, covered);
+                self.stand(local);
                 self.hold(local);
             }
             Err(why) => self.halt(why),
         }
         Ok(())
+    }
+
+    /// Stands at the lowest hole, and ahead of it where live data goes first.
+    fn stand(&mut self, local: &impl Local<Source = S>) {
+        let hole = self.covered.hole(0);
+        if let (Some(ahead), (_, limit)) = (self.ahead, hole) {
+            let end = self.covered.end();
+            self.live = limit.map(|_| self.read((end, None), local));
+            self.reading = Some(self.read(hole, local));
+            self.run_ahead(ahead.at_open, local);
+        } else {
+            self.reading = Some(self.read(hole, local));
+        }
+    }
+
+    fn read(&self, hole: (u64, Option<u64>), local: &impl Local<Source = S>) -> Reading<S> {
+        Reading::new(local.source(&self.numbers, hole.0), hole)
+    }
+
+    /// Where the newest reading is further than `behind` from the end of the journal, another one
+    /// begins there, and what is between is a hole like others.
+    fn run_ahead(&mut self, behind: u64, local: &impl Local<Source = S>) {
+        let (Some(ahead), Some(reading)) = (self.ahead, &mut self.reading) else { return };
+        let end = local.end();
+        let newest = self.live.as_ref().unwrap_or(reading).scanned;
+        let ranges = self.covered.ranges().len().max(self.confirmed.ranges().len());
+        if end.saturating_sub(newest) <= behind || ranges >= ahead.ranges_max {
+            return;
+        }
+        if self.live.is_none() {
+            reading.end_at(end);
+        }
+        self.live = Some(self.read((end, None), local));
+    }
+
+    /// The hole at or above `offset` that is to be filled; `None` where that is the live reading's.
+    fn next_hole(&self, offset: u64) -> Option<(u64, Option<u64>)> {
+        let (first, limit) = self.covered.hole(offset);
+        match self.live.as_ref().map(|live| live.first) {
+            Some(live) if first >= live => None,
+            Some(live) => Some((first, Some(limit.map_or(live, |limit| limit.min(live))))),
+            None => Some((first, limit)),
+        }
     }
 
     /// The record that the upstream has last must be the journal's. What the journal does not have
@@ -187,47 +263,62 @@ impl<S: Source> Lane<S> {
 
     /// Drops what is staged and not confirmed.
     pub(in crate::forward) fn stop(&mut self) {
-        self.reading = None;
+        (self.reading, self.live) = (None, None);
         (self.staged, self.sent) = (Claim::default(), Claim::default());
     }
 
     /// Reads on into `batch` until that is full, or all was read, or it is another's turn.
     pub(in crate::forward) fn fill(
         &mut self,
+        part: Part,
         now_ms: i64,
         batch: &mut Batch,
         local: &impl Local<Source = S>,
     ) -> Result<(), Fault> {
-        let Some(mut reading) = self.reading.take() else { return Ok(()) };
+        if let (Some(ahead), Part::Front) = (self.ahead, part) {
+            self.run_ahead(ahead.at_run, local);
+        }
+        let is_live = part == Part::Front && self.live.is_some();
+        if part == Part::Back && self.live.is_none() {
+            return Ok(());
+        }
+        let slot = if is_live { &mut self.live } else { &mut self.reading };
+        let Some(mut reading) = slot.take() else { return Ok(()) };
         let mut reads = 0;
         while !batch.is_full() {
             match reading.next(&mut reads)? {
-                Some(Found::Record(record)) => self.stage(reading.first, record, batch),
+                Some(Found::Record(record)) => self.stage(&mut reading, record, batch),
                 Some(Found::Gap(cause, (first, end))) => {
                     self.encoder.gap(cause, (first, end), now_ms, batch);
-                    self.staged.add(reading.first, end, None);
+                    self.staged.add(reading.stage(end), end, None);
                 }
                 Some(Found::Over) => {
                     self.covered.insert(reading.first, reading.scanned);
-                    let hole = self.covered.hole(reading.scanned);
-                    reading = Reading::new(local.source(&self.numbers, hole.0), hole);
+                    match self.next_hole(reading.scanned) {
+                        Some(hole) => reading = self.read(hole, local),
+                        None => {
+                            self.reading = self.live.take();
+                            return Ok(());
+                        }
+                    }
                 }
                 None => break,
             }
         }
         self.covered.insert(reading.first, reading.scanned);
-        self.reading = Some(reading);
+        *(if is_live { &mut self.live } else { &mut self.reading }) = Some(reading);
         Ok(())
     }
 
-    fn stage(&mut self, first: u64, record: Record, batch: &mut Batch) {
+    fn stage(&mut self, reading: &mut Reading<S>, record: Record, batch: &mut Batch) {
         let before = batch.len();
         let found = self.partitions.binary_search_by_key(&record.partition, |p| p.0);
         if let Ok(index) = found {
             self.encoder.encode(&record, self.partitions[index].1, batch);
         }
         if batch.len() > before {
-            self.staged.add(first, record.offset + 1, Some(record));
+            let end = record.offset + 1;
+            self.staged.add(reading.stage(end), end, Some(record));
         }
     }
 
@@ -240,6 +331,7 @@ impl<S: Source> Lane<S> {
     pub(in crate::forward) fn sent(&mut self) {
         self.bound = self.bound.max(self.staged.offsets.end());
         self.sent.absorb(&mut self.staged);
+        [&mut self.reading, &mut self.live].into_iter().flatten().for_each(Reading::sent);
     }
 
     /// What to commit for the route number `route`, if something was sent. A position reaches to
@@ -249,8 +341,10 @@ impl<S: Source> Lane<S> {
         let (end, record) = self.sent.top.as_ref()?;
         let mut position = self.confirmed.clone();
         for &(first, end) in self.sent.offsets.ranges() {
-            let first = self.covered.range_of(first).map_or(first, |range| range.0);
-            position.insert(first, end);
+            // What is below and not the route's is claimed too, down to what is staged only.
+            let covered = self.covered.range_of(first).map_or(first, |range| range.0);
+            let staged = self.staged.offsets.end_below(first);
+            position.insert(covered.max(staged), end);
         }
         let witness = if *end > self.confirmed.end() {
             record.as_ref().map(Witness::of)

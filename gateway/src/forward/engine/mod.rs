@@ -2,10 +2,10 @@
 //! tests run the same engine in simulated time.
 
 pub(in crate::forward) mod batch;
-mod lane;
+pub(in crate::forward) mod lane;
 mod reading;
 
-use self::lane::Lane;
+use self::lane::{Ahead, Lane, Part};
 use crate::catalog::CatalogError;
 use crate::forward::engine::batch::{Batch, OutRecord, ValueKind};
 use crate::forward::format::Encoder;
@@ -50,6 +50,8 @@ pub(in crate::forward) struct Lay {
     pub(in crate::forward) numbers: Vec<u16>,
     pub(in crate::forward) encoder: Encoder,
     pub(in crate::forward) priority: u8,
+    /// Live data goes first; `None`: in the order of the log.
+    pub(in crate::forward) ahead: Option<Ahead>,
 }
 
 /// All routes of an upstream.
@@ -83,12 +85,13 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         let mut order = Vec::new();
         for (route, lay) in lays.into_iter().enumerate() {
             let mark = local.mark(&lay.name)?;
-            lanes.push(Lane::new(lay.name, &lay.numbers, lay.encoder, mark, &local));
-            order.push((lay.priority, route));
+            let Lay { name, numbers, encoder, priority, ahead } = lay;
+            lanes.push(Lane::new(name, &numbers, encoder, ahead, mark, &local));
+            order.push((priority, route));
         }
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let core = Core::new(policy, seed);
-        let batch = Batch::default();
+        let batch = Batch::new(policy.stage_records);
         let mut engine =
             Self { core, upstream, local, lanes, order, batch, scores, begun_ms: 0, marked_ms: 0 };
         // How far the journal was when this start began has to be known when the next one begins.
@@ -136,11 +139,14 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         if !self.core.is_open() {
             return Ok(());
         }
-        for (_, lane) in &self.order {
-            self.lanes[*lane].fill(now.unix_ms, &mut self.batch, &self.local)?;
-        }
-        // Equals take turns, so that one with a backlog does not starve the others.
         for equals in self.order.chunk_by_mut(|a, b| a.0 == b.0) {
+            for part in [Part::Front, Part::Back] {
+                for (_, lane) in equals.iter() {
+                    let lane = &mut self.lanes[*lane];
+                    lane.fill(part, now.unix_ms, &mut self.batch, &self.local)?;
+                }
+            }
+            // Equals take turns, so that one with a backlog does not starve the others.
             equals.rotate_left(1);
         }
         Ok(())

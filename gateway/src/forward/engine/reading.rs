@@ -15,11 +15,13 @@ const READS_MAX: u32 = 8;
 pub(super) struct Reading<S> {
     source: S,
     unread: std::vec::IntoIter<Record>,
-    /// The hole begins here...
+    /// All of the hole below is sent, or not the route's...
     pub(super) first: u64,
-    /// ...all of it below has been looked at...
+    /// ...what is staged ends here...
+    staged: u64,
+    /// ...all below has been looked at...
     pub(super) scanned: u64,
-    /// ...and it ends here, if it does.
+    /// ...and here the hole ends, if it does.
     limit: Option<u64>,
 }
 
@@ -36,7 +38,23 @@ pub(super) enum Found {
 impl<S: Source> Reading<S> {
     /// `source` stands at the begin of `hole`.
     pub(super) fn new(source: S, (first, limit): (u64, Option<u64>)) -> Self {
-        Self { source, unread: Vec::new().into_iter(), first, scanned: first, limit }
+        Self { source, unread: Vec::new().into_iter(), first, staged: first, scanned: first, limit }
+    }
+
+    /// What is below `end` is staged; gives where that begins.
+    pub(super) fn stage(&mut self, end: u64) -> u64 {
+        self.staged = end;
+        self.first
+    }
+
+    /// What was staged is sent.
+    pub(super) fn sent(&mut self) {
+        self.first = self.staged;
+    }
+
+    /// Another reads what comes at and above `limit`.
+    pub(super) fn end_at(&mut self, limit: u64) {
+        self.limit = Some(limit);
     }
 
     /// The next of it; `None` when the journal has no more now, or too much was read at a time.

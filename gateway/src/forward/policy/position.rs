@@ -64,6 +64,12 @@ impl Position {
         (first, self.ranges.get(index).map(|range| range.0))
     }
 
+    /// The end of the highest range that ends at or below `offset`; 0 if there is none.
+    pub fn end_below(&self, offset: u64) -> u64 {
+        let index = self.ranges.partition_point(|range| range.1 <= offset);
+        index.checked_sub(1).map_or(0, |index| self.ranges[index].1)
+    }
+
     /// How many offsets below `end` are missing.
     pub fn missing(&self, end: u64) -> u64 {
         let have: u64 =

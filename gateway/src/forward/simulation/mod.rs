@@ -2,6 +2,7 @@
 
 mod cluster;
 mod disk;
+mod live_first;
 mod witness;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use headwater_shared::envelope::{Envelope, Publish};
 
+use super::engine::lane::Ahead;
 use super::engine::{Engine, Lay, Now, Step};
 use super::format::Encoder;
 use super::local::{Local, Source};
@@ -17,7 +19,7 @@ use super::policy::resume::Mark;
 use super::status::{ForwardMetrics, Scores};
 use super::upstream::{Fault, Upstream};
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, RouteConfig, RouteFormat};
+use crate::config::{Config, RouteConfig, RouteFormat, RouteOrder};
 use crate::journal::{ReadError, Record};
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
@@ -32,6 +34,8 @@ struct World {
     streams: Arc<Streams>,
     rows: Rows,
     log: Arc<Mutex<Log>>,
+    /// Live data goes first in all routes.
+    ahead: Option<Ahead>,
 }
 
 #[derive(Clone, Default)]
@@ -63,7 +67,7 @@ impl World {
         let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
         let sparkplug = Arc::new(Sparkplug::new(&streams));
         let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()), sparkplug);
-        Self { streams, rows, log: Arc::default() }
+        Self { streams, rows, log: Arc::default(), ahead: None }
     }
 
     /// A copy of the data directory.
@@ -122,6 +126,7 @@ impl World {
             topic: format!("t.{stream}"),
             format: RouteFormat::Json,
             priority,
+            order: RouteOrder::Log,
         };
         vec![route("data", 0), route("other", 1)]
     }
@@ -144,6 +149,7 @@ impl World {
                 &self.streams,
             ),
             priority: route.priority,
+            ahead: self.ahead,
         };
         let lays = routes.iter().enumerate().map(lay).collect();
         let engine = Engine::new(policy, 7, upstream, self.clone(), lays, scores.clone());
