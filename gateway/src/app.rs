@@ -50,6 +50,10 @@ pub struct App {
 struct House {
     config: Config,
     journal: Journal,
+    /// The journal's end when it was opened.
+    opened: u64,
+    /// What to know of the machine.
+    moved: Option<&'static str>,
     catalog: Arc<Catalog>,
     streams: Arc<Streams>,
     nodes: Arc<Nodes>,
@@ -228,11 +232,16 @@ impl House {
         let (mut log, recovery) = log_lite::Journal::open_dir(&journal_dir, options)?;
         report(JOURNAL_DIR, &recovery);
         let catalog = Arc::new(Catalog::open(&config.data_dir.join(CATALOG_FILE))?);
+        let moved = crate::machine::notice(&catalog)?;
+        if let Some(warning) = moved {
+            warn!("{warning}");
+        }
         let others = open_others(&config)?;
         // Damage in the last commit looks like a torn tail and is cut; what a reader has seen there,
         // or another log holds, must not get the offsets of other records.
         let reach = others.iter().map(|other| other.log.end()).max().unwrap_or(0);
         log.advance_to(catalog.highest_position()?.max(reach))?;
+        let opened = log.end();
         let journal = Journal::on(log, &journal_dir);
         journal.await_readers();
         let streams = Arc::new(Streams::new(&config, &catalog)?);
@@ -253,6 +262,8 @@ impl House {
         Ok(Self {
             config,
             journal,
+            opened,
+            moved,
             catalog,
             streams,
             nodes,
@@ -345,6 +356,7 @@ impl House {
                     incarnation: incarnation.clone(),
                 },
                 journal: self.journal.clone(),
+                opened: self.opened,
                 catalog: Arc::clone(&self.catalog),
                 streams: Arc::clone(&self.streams),
                 rows: self.rows.clone(),
@@ -400,6 +412,7 @@ impl House {
     fn sources(self, mqtt: Ask, queries: Ask, routes: Ask, inbound: Ask) -> Sources {
         Sources {
             id: self.config.id.clone(),
+            moved: self.moved,
             started: Instant::now(),
             config: RwLock::new(self.config.masked()),
             journal: self.journal,

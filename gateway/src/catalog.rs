@@ -18,7 +18,7 @@ const CHECKPOINTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::ne
 /// Name of a reader to its state: apart, so that one that stays the same is not written anew
 /// with each position.
 const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
-/// Small facts about this gateway: `incarnation`.
+/// Small facts about this gateway: `incarnation`, `machine`.
 const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
 
 /// redb keeps pages in memory up to this many bytes; the catalog is small.
@@ -253,6 +253,26 @@ impl Catalog {
             };
             write.commit().map_err(engine)?;
             Ok(value)
+        })
+    }
+
+    /// Sets a small fact, synced, and gives what it was.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn replace_fact(&self, name: &str, value: &str) -> Result<Option<String>, CatalogError> {
+        self.run(|database| {
+            let write = database.begin_write().map_err(engine)?;
+            let before = {
+                let mut table = write.open_table(FACTS).map_err(engine)?;
+                let before = table.get(name).map_err(engine)?.map(|value| value.value().to_owned());
+                if before.as_deref() != Some(value) {
+                    table.insert(name, value).map_err(engine)?;
+                }
+                before
+            };
+            write.commit().map_err(engine)?;
+            Ok(before)
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod forward;
 pub mod http;
 pub mod inbound;
 pub mod journal;
+mod machine;
 pub mod mqtt;
 pub mod node;
 pub mod placement;

@@ -19,7 +19,7 @@ pub use log_lite::WhenFull;
 pub use error::{ConfigError, Problem};
 pub use inbound::OutboxConfig;
 pub use units::{parse_size, parse_time};
-pub use upstreams::{RouteConfig, RouteFormat, UpstreamConfig};
+pub use upstreams::{RouteConfig, RouteFormat, RouteOrder, UpstreamConfig};
 
 #[cfg(test)]
 mod tests;

@@ -173,6 +173,7 @@ pub(super) struct Route {
     pub(super) topic: Text,
     pub(super) format: Option<Text>,
     pub(super) priority: Option<u8>,
+    pub(super) order: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -31,6 +31,15 @@ pub enum RouteFormat {
     Blocks,
 }
 
+/// What of a route goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteOrder {
+    /// The order of the log.
+    Log,
+    /// Live data before a backlog; the order holds inside each of both.
+    LiveFirst,
+}
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
@@ -44,4 +53,6 @@ pub struct RouteConfig {
     pub format: RouteFormat,
     /// Higher goes first; 0 by default.
     pub priority: u8,
+    /// What goes first.
+    pub order: RouteOrder,
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::policy::position::Position;
 use super::policy::resume::Mark;
+use super::upstream::Fault;
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
 use crate::journal::{Journal, ReadError, Reader, Record};
 
@@ -20,10 +22,14 @@ pub(super) trait Local: Send {
     type Source: Source;
     /// The offset after the last that is durable.
     fn end(&self) -> u64;
+    /// Its end when it was opened, before anything was added.
+    fn opened(&self) -> u64;
     /// The first offset that can be read of a stream with these partitions.
     fn start(&self, partitions: &[u16]) -> u64;
     /// Reads a stream with these partitions, among others, from `from` on.
     fn source(&self, partitions: &[u16], from: u64) -> Self::Source;
+    /// The record at `offset`, if the journal, or the log of these partitions, has it.
+    fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault>;
     /// `route` needs what is at or above `position` in these partitions.
     fn keep(&self, route: &str, partitions: &[u16], position: u64);
     /// Publishers wait for a reader to move on.
@@ -31,7 +37,7 @@ pub(super) trait Local: Send {
     /// What was saved for `route`.
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError>;
     /// Saves marks; a mark that is lost costs work, no data.
-    fn save_marks(&self, marks: &[(&str, Mark)]) -> Result<(), CatalogError>;
+    fn save_marks(&self, marks: &[(&str, &Mark)]) -> Result<(), CatalogError>;
 }
 
 impl Source for Reader {
@@ -44,13 +50,42 @@ impl Source for Reader {
 pub(super) struct Gateway {
     pub(super) journal: Journal,
     pub(super) catalog: Arc<Catalog>,
+    /// See [`Local::opened`].
+    pub(super) opened: u64,
 }
 
-/// A mark beside its position, in the catalog.
+/// A mark in the catalog, beside one above the highest offset that it knows of.
 #[derive(Serialize, Deserialize)]
 struct State {
+    committed: Position,
+    scanned: Position,
+    lost: Option<u64>,
+    bound: Option<u64>,
+}
+
+/// As version 1 wrote it, beside the offset below which all was looked at.
+#[derive(Deserialize)]
+struct StateV1 {
     committed: u64,
     lost: Option<u64>,
+}
+
+fn decode(checkpoint: &Checkpoint) -> Result<Mark, serde_json::Error> {
+    if let Ok(StateV1 { committed, lost }) = serde_json::from_slice(&checkpoint.state) {
+        let committed = Position::up_to(committed);
+        let scanned = Position::up_to(checkpoint.position);
+        return Ok(Mark { committed, scanned, lost, bound: None });
+    }
+    let State { committed, scanned, lost, bound } = serde_json::from_slice(&checkpoint.state)?;
+    Ok(Mark { committed, scanned, lost, bound })
+}
+
+fn encode(mark: &Mark) -> Checkpoint {
+    let Mark { committed, scanned, lost, bound } = mark.clone();
+    let position = scanned.end();
+    let state = State { committed, scanned, lost, bound };
+    let state = serde_json::to_vec(&state).expect("numbers are always JSON");
+    Checkpoint { position, state }
 }
 
 impl Local for Gateway {
@@ -60,12 +95,24 @@ impl Local for Gateway {
         self.journal.durable().end
     }
 
+    fn opened(&self) -> u64 {
+        self.opened
+    }
+
     fn start(&self, partitions: &[u16]) -> u64 {
         self.journal.start_of(partitions)
     }
 
     fn source(&self, partitions: &[u16], from: u64) -> Reader {
         self.journal.reader_of(partitions, from)
+    }
+
+    fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault> {
+        match self.journal.reader_of(partitions, offset).read(1) {
+            Ok(records) => Ok(records.into_iter().next().filter(|found| found.offset == offset)),
+            Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Ok(None),
+            Err(problem @ ReadError::Io(_)) => Err(Fault::retry(problem.to_string())),
+        }
     }
 
     fn keep(&self, route: &str, partitions: &[u16], position: u64) {
@@ -78,10 +125,8 @@ impl Local for Gateway {
 
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError> {
         let Some(checkpoint) = self.catalog.checkpoint(route)? else { return Ok(None) };
-        match serde_json::from_slice::<State>(&checkpoint.state) {
-            Ok(State { committed, lost }) => {
-                Ok(Some(Mark { committed, scanned: checkpoint.position, lost }))
-            }
+        match decode(&checkpoint) {
+            Ok(mark) => Ok(Some(mark)),
             Err(problem) => {
                 warn!(route, %problem, "the route's mark is not readable; going on without it");
                 Ok(None)
@@ -89,16 +134,32 @@ impl Local for Gateway {
         }
     }
 
-    fn save_marks(&self, marks: &[(&str, Mark)]) -> Result<(), CatalogError> {
-        let checkpoints: Vec<(&str, Checkpoint)> = marks
-            .iter()
-            .map(|(route, mark)| {
-                let state = State { committed: mark.committed, lost: mark.lost };
-                let state = serde_json::to_vec(&state).expect("numbers are always JSON");
-                (*route, Checkpoint { position: mark.scanned, state })
-            })
-            .collect();
+    fn save_marks(&self, marks: &[(&str, &Mark)]) -> Result<(), CatalogError> {
+        let checkpoints: Vec<(&str, Checkpoint)> =
+            marks.iter().map(|(route, mark)| (*route, encode(mark))).collect();
         let entries: Vec<_> = checkpoints.iter().map(|(route, state)| (*route, state)).collect();
         self.catalog.save_checkpoints(&entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_saved_and_one_of_an_earlier_version_too() {
+        let mut committed = Position::up_to(5);
+        committed.insert(8, 9);
+        let mark = Mark { scanned: Position::up_to(9), committed, lost: Some(2), bound: Some(3) };
+        let saved = encode(&mark);
+        let text = r#"{"committed":[[0,5],[8,9]],"scanned":[[0,9]],"lost":2,"bound":3}"#;
+        assert_eq!((saved.position, &saved.state[..]), (9, text.as_bytes()));
+        assert_eq!(decode(&saved).expect("ours"), mark);
+        let earlier = Checkpoint { position: 7, state: br#"{"committed":5,"lost":null}"#.to_vec() };
+        let (committed, scanned) = (Position::up_to(5), Position::up_to(7));
+        let mark = Mark { committed, scanned, lost: None, bound: None };
+        assert_eq!(decode(&earlier).expect("version 1"), mark);
+        let empty = Checkpoint { position: 7, state: br#"{"committed":0,"lost":null}"#.to_vec() };
+        assert!(decode(&empty).expect("version 1").committed.is_empty());
     }
 }

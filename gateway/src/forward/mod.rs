@@ -25,6 +25,7 @@ pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
     upstream::kafka::count_committed(brokers, topic)
 }
 
-pub use policy::position::{Position, PositionError, Stored};
+pub use policy::position::Position;
+pub use policy::stored::{PositionError, Stored, Witness};
 pub use run::{ForwardStatus, Forwarder, Identity, Surroundings};
 pub use status::{ForwardMetrics, RouteState, RouteStatus};

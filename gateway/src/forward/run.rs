@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
+use super::engine::lane::Ahead;
 use super::engine::{Engine, Lay, Now, Step};
 use super::format::Encoder;
 use super::local::Gateway;
@@ -18,7 +19,7 @@ use super::upstream::directory::disk::RealDisk;
 use super::upstream::kafka::Kafka;
 use super::upstream::{Destination, Upstream};
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{RouteConfig, UpstreamConfig};
+use crate::config::{RouteConfig, RouteOrder, UpstreamConfig};
 use crate::journal::Journal;
 use crate::stream::{Rows, Streams};
 
@@ -79,6 +80,8 @@ pub struct Surroundings {
     pub identity: Identity,
     /// What is forwarded.
     pub journal: Journal,
+    /// Its end when it was opened, before anything was added.
+    pub opened: u64,
     /// Where marks are kept.
     pub catalog: Arc<Catalog>,
     /// The routing table.
@@ -101,7 +104,7 @@ impl Forwarder {
         routes: &[RouteConfig],
         with: Surroundings,
     ) -> Result<Self, CatalogError> {
-        let Surroundings { identity, journal, catalog, streams, rows, metrics } = with;
+        let Surroundings { identity, journal, opened, catalog, streams, rows, metrics } = with;
         let known =
             |route: &&RouteConfig| route.upstream == name && streams.get(&route.stream).is_some();
         let routes: Vec<RouteConfig> = routes.iter().filter(known).cloned().collect();
@@ -109,7 +112,7 @@ impl Forwarder {
         let mut lays = Vec::new();
         let mut destinations = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let RouteConfig { stream, topic, format, priority, .. } = route;
+            let RouteConfig { stream, topic, format, priority, order, .. } = route;
             let numbers =
                 streams.get(stream).map(|stream| stream.partitions.clone()).unwrap_or_default();
             destinations.push(Destination {
@@ -122,9 +125,10 @@ impl Forwarder {
                 numbers,
                 encoder: Encoder::new(index, stream, *format, rows.clone(), &streams),
                 priority: *priority,
+                ahead: (*order == RouteOrder::LiveFirst).then_some(Ahead::DEFAULT),
             });
         }
-        let local = Gateway { journal: journal.clone(), catalog };
+        let local = Gateway { journal: journal.clone(), catalog, opened };
         let seed = seed();
         let engine: Box<dyn Turns> = match upstream {
             UpstreamConfig::Kafka { brokers, properties } => {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tracing::{error, info, warn};
 
 use super::engine::batch::OutRecord;
+use super::policy::position::Position;
 use crate::config::RouteConfig;
 
 /// How a route does.
@@ -38,6 +39,8 @@ pub struct RouteStatus {
     pub topic: String,
     /// All offsets below are there, or are not the route's.
     pub position: u64,
+    /// The same as a set of ranges, `[first, end)`: nearly always one.
+    pub ranges: Position,
     /// Durable records of the journal that it has not dealt with.
     pub lag: u64,
     /// How it does.
@@ -66,6 +69,7 @@ pub struct ForwardMetrics {
     refused: Family<Labels, Counter>,
     retries: Family<Labels, Counter>,
     position: Family<Labels, Gauge<u64, AtomicU64>>,
+    stopped: Family<Labels, Gauge<u64, AtomicU64>>,
 }
 
 impl ForwardMetrics {
@@ -84,6 +88,8 @@ impl ForwardMetrics {
         registry.register_with_unit("forward", help, Unit::Bytes, bytes);
         let help = "Offset of the journal below which the upstream has everything";
         registry.register("forward_position", help, self.position.clone());
+        let help = "1 for a route that will not go on by itself";
+        registry.register("forward_stopped", help, self.stopped.clone());
     }
 }
 
@@ -97,6 +103,7 @@ struct Row {
     refused: Counter,
     retries: Counter,
     position: Gauge<u64, AtomicU64>,
+    stopped: Gauge<u64, AtomicU64>,
     sent_records: u64,
     sent_bytes: u64,
     sent_gaps: u64,
@@ -118,7 +125,7 @@ impl Scores {
     pub(super) fn statuses(&self, end: u64) -> Vec<RouteStatus> {
         let status = |row: &Row| {
             let mut status = row.status.clone();
-            status.lag = end.saturating_sub(status.position);
+            status.lag = status.ranges.missing(end);
             status
         };
         self.lock().iter().map(status).collect()
@@ -175,13 +182,15 @@ impl Scores {
         route: usize,
         state: Option<RouteState>,
         error: Option<&str>,
-        position: u64,
+        position: &Position,
     ) {
         let row = &mut self.lock()[route];
-        row.position.set(position);
+        row.position.set(position.next());
         let status = &mut row.status;
         let state = state.unwrap_or(status.state);
-        status.position = position;
+        row.stopped.set(u64::from(state == RouteState::Stopped));
+        status.position = position.next();
+        status.ranges.clone_from(position);
         if let Some(error) = error
             && status.last_error.as_deref() != Some(error)
         {
@@ -195,7 +204,7 @@ impl Scores {
         if status.state != state {
             let RouteStatus { stream, upstream, topic, .. } = &*status;
             if state == RouteState::Running {
-                info!(upstream, stream, topic, position, "route runs");
+                info!(upstream, stream, topic, position = position.next(), "route runs");
             }
             status.state = state;
         }
@@ -225,6 +234,7 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
             upstream: route.upstream.clone(),
             topic: route.topic.clone(),
             position: 0,
+            ranges: Position::default(),
             lag: 0,
             state: RouteState::Connecting,
             last_error: None,
@@ -240,6 +250,7 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
         refused: metrics.refused.get_or_create_owned(&labels),
         retries: metrics.retries.get_or_create_owned(&labels),
         position: metrics.position.get_or_create_owned(&labels),
+        stopped: metrics.stopped.get_or_create_owned(&labels),
         sent_records: 0,
         sent_bytes: 0,
         sent_gaps: 0,

@@ -35,6 +35,7 @@ async fn status(State(sources): Context) -> Response {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": sources.started.elapsed().as_secs(),
             "ready": sources.not_ready().is_none(),
+            "moved": sources.moved,
         },
         "journal": {
             "start": journal.start,

@@ -36,6 +36,8 @@ pub type Ask = Arc<dyn Fn() -> Json + Send + Sync>;
 pub struct Sources {
     /// The gateway's id.
     pub id: String,
+    /// What to know where the data directory was used on another machine before.
+    pub moved: Option<&'static str>,
     /// When it started.
     pub started: Instant,
     /// The journal.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
-use super::super::{RouteConfig, RouteFormat, UpstreamConfig, raw};
+use super::super::{RouteConfig, RouteFormat, RouteOrder, UpstreamConfig, raw};
 use super::{Checker, join};
 
 impl Checker<'_> {
@@ -79,6 +79,14 @@ impl Checker<'_> {
                         _ => Err(format!("{text:?}: write \"json\", \"original\" or \"blocks\"")),
                     }
                 });
+            let order =
+                self.take_or("route.order", route.order.as_ref(), RouteOrder::Log, |text| {
+                    let kind = upstreams
+                        .iter()
+                        .find(|(known, _)| known.get_ref() == route.upstream.get_ref())
+                        .map(|(_, upstream)| upstream.kind.get_ref().as_str());
+                    check_order(text, kind)
+                });
             let (Some(stream), Some(upstream), Some(topic)) = (stream, upstream, topic) else {
                 continue;
             };
@@ -91,9 +99,22 @@ impl Checker<'_> {
                 continue;
             }
             let priority = route.priority.unwrap_or(0);
-            routes.push(RouteConfig { stream, upstream, topic, format, priority });
+            routes.push(RouteConfig { stream, upstream, topic, format, priority, order });
         }
         routes
+    }
+}
+
+fn check_order(text: &str, kind: Option<&str>) -> Result<RouteOrder, String> {
+    match text {
+        "log" => Ok(RouteOrder::Log),
+        "live-first" if kind == Some("directory") => {
+            Err("\"live-first\" does not go with a directory, whose files are in the order of the \
+             log; write \"log\""
+                .to_owned())
+        }
+        "live-first" => Ok(RouteOrder::LiveFirst),
+        _ => Err(format!("{text:?}: write \"log\" or \"live-first\"")),
     }
 }
 

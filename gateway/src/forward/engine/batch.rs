@@ -1,7 +1,7 @@
 //! Records on their way out, in one arena that is used again and again.
 
-/// What is staged at a time, in records...
-const RECORDS_FULL: usize = 500;
+/// What is staged at a time, in records, if the policy says nothing else...
+pub(in crate::forward) const RECORDS_FULL: usize = 500;
 /// ...and in bytes. The last record of the journal that is taken may go beyond.
 const BYTES_FULL: usize = 256 << 10;
 /// An arena that one large record has blown up is given back above this.
@@ -44,10 +44,17 @@ pub(in crate::forward) struct OutRecord<'a> {
 }
 
 /// Staged records of all routes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::forward) struct Batch {
     bytes: Vec<u8>,
     records: Vec<Meta>,
+    records_max: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new(RECORDS_FULL)
+    }
 }
 
 #[derive(Debug)]
@@ -86,6 +93,11 @@ pub(in crate::forward) struct Head {
 }
 
 impl Batch {
+    /// One that is full with this many records.
+    pub(in crate::forward) fn new(records_max: usize) -> Self {
+        Self { bytes: Vec::new(), records: Vec::new(), records_max }
+    }
+
     /// Adds a record, or several rows of one with [`Entry::row`].
     pub(in crate::forward) fn entry<'b>(
         &'b mut self,
@@ -102,7 +114,7 @@ impl Batch {
     }
 
     pub(in crate::forward) fn is_full(&self) -> bool {
-        self.records.len() >= RECORDS_FULL || self.bytes.len() >= BYTES_FULL
+        self.records.len() >= self.records_max || self.bytes.len() >= BYTES_FULL
     }
 
     pub(in crate::forward) fn len(&self) -> usize {

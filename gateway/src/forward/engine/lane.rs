@@ -1,19 +1,14 @@
 //! One route inside its forwarder: where it reads, what is staged, what is confirmed.
 
-use headwater_shared::envelope::GapCause;
-
 use crate::forward::engine::batch::Batch;
+use crate::forward::engine::reading::{Found, Reading};
 use crate::forward::format::Encoder;
 use crate::forward::local::{Local, Source};
 use crate::forward::policy::position::Position;
-use crate::forward::policy::resume::{Halted, Mark, RouteStart, resume};
-use crate::forward::upstream::Fault;
-use crate::journal::{ReadError, Record};
-
-/// Bytes of records that are taken from the journal at a time.
-const READ_BYTES: usize = 64 << 10;
-/// Reads at a time; then the others have their turn.
-const READS_MAX: u32 = 8;
+use crate::forward::policy::resume::{Halted, Mark, Resumed, RouteStart, resume};
+use crate::forward::policy::stored::Witness;
+use crate::forward::upstream::{Fault, Progress};
+use crate::journal::Record;
 
 /// A route.
 pub(in crate::forward) struct Lane<S> {
@@ -24,11 +19,28 @@ pub(in crate::forward) struct Lane<S> {
     /// The numbers alone.
     numbers: Vec<u16>,
     encoder: Encoder,
-    /// `None` until the upstream has said where to go on.
+    /// When it runs ahead of its backlog, if it may.
+    ahead: Option<Ahead>,
+    /// Fills the lowest hole, nearly always the one at the end of the journal; `None` until the
+    /// upstream has said where to go on.
     reading: Option<Reading<S>>,
+    /// Reads on at the end of the journal while there is a backlog below.
+    live: Option<Reading<S>>,
+    /// Confirmed, not the route's, staged or sent: what has been looked at.
+    covered: Position,
+    /// What the upstream has.
+    confirmed: Position,
+    /// In the batch.
+    staged: Claim,
+    /// In the transaction.
+    sent: Claim,
+    /// The highest record of `confirmed`.
+    witness: Option<Witness>,
+    /// The upstream has no offsets at or above this from here.
+    bound: u64,
     /// Why it must not go on; for good.
     pub(in crate::forward) halted: Option<String>,
-    mark: Option<Mark>,
+    mark: Mark,
     saved: Option<Mark>,
     /// Retention may not take what is at or above this.
     kept: u64,
@@ -36,21 +48,62 @@ pub(in crate::forward) struct Lane<S> {
     is_truth: bool,
 }
 
-struct Reading<S> {
-    source: S,
-    unread: std::vec::IntoIter<Record>,
-    /// All below has been looked at.
-    scanned: u64,
-    /// Something below `scanned` is staged and not sent.
-    is_staged: bool,
-    /// All below is sent, or not the route's; `None`: nothing was sent that is not confirmed.
-    sent: Option<u64>,
+/// When a route that sends live data first leaves a backlog behind, in records of the journal.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::forward) struct Ahead {
+    /// When the upstream is opened.
+    pub(in crate::forward) at_open: u64,
+    /// While it is open: more, so that a short stall does not take the order apart.
+    pub(in crate::forward) at_run: u64,
+    /// Ranges of a position at most; then it reads on where it is.
+    pub(in crate::forward) ranges_max: usize,
 }
 
-impl<S> Reading<S> {
-    /// All below `scanned` is confirmed or not the route's.
-    fn is_settled(&self) -> bool {
-        !self.is_staged && self.sent.is_none()
+impl Ahead {
+    /// As routes have it.
+    pub(in crate::forward) const DEFAULT: Self =
+        Self { at_open: 1_000, at_run: 10_000, ranges_max: 64 };
+}
+
+/// Which of its readings a route is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::forward) enum Part {
+    /// The newest: live data where it runs ahead, else all that it has.
+    Front,
+    /// The backlog behind live data.
+    Back,
+}
+
+/// Offsets on their way, each run of them up to the last record of the route in it.
+#[derive(Default)]
+struct Claim {
+    offsets: Position,
+    /// One above the highest, and the record there if it is one.
+    top: Option<(u64, Option<Record>)>,
+}
+
+impl Claim {
+    fn add(&mut self, first: u64, end: u64, record: Option<Record>) {
+        self.offsets.insert(first, end);
+        self.raise(end, record);
+    }
+
+    fn raise(&mut self, end: u64, record: Option<Record>) {
+        if self.top.as_ref().is_none_or(|top| top.0 < end) {
+            self.top = Some((end, record));
+        }
+    }
+
+    fn absorb(&mut self, other: &mut Self) {
+        let other = std::mem::take(other);
+        self.offsets.merge(&other.offsets);
+        if let Some((end, record)) = other.top {
+            self.raise(end, record);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
     }
 }
 
@@ -60,110 +113,213 @@ impl<S: Source> Lane<S> {
         name: String,
         numbers: &[u16],
         encoder: Encoder,
-        mark: Option<Mark>,
+        ahead: Option<Ahead>,
+        saved: Option<Mark>,
         local: &impl Local<Source = S>,
     ) -> Self {
         let mut partitions: Vec<_> = numbers.iter().copied().zip(0..).collect();
         partitions.sort_unstable();
-        let kept = mark.map_or(0, |mark| mark.scanned);
+        let kept = saved.as_ref().map_or(0, |mark| mark.scanned.next());
         local.keep(&name, numbers, kept);
+        // A new route begins with the oldest record; what is not there any more is no gap of it.
+        let mark = saved.clone().unwrap_or_else(|| Mark::new(local.start(numbers)));
+        // Before the first new record can hide that the journal ends early.
+        let opened = local.opened();
+        let bound = mark.bound.map_or(opened, |bound| bound.min(opened));
         let mut lane = Self {
             name,
             partitions,
             numbers: numbers.to_vec(),
             encoder,
+            ahead,
             reading: None,
+            live: None,
+            covered: Position::default(),
+            confirmed: Position::default(),
+            staged: Claim::default(),
+            sent: Claim::default(),
+            witness: None,
+            bound,
             halted: None,
-            mark,
-            saved: mark,
+            mark: Mark { bound: Some(bound), ..mark },
+            saved,
             kept,
             is_truth: true,
         };
-        // Before the first new record can hide that the journal ends early.
-        let end = local.end();
-        if let Some(mark) = mark
-            && let Err(why) = resume(&RouteStart::default(), Some(mark), 0, end)
-        {
-            lane.halt(&why, end);
+        if let Err(why) = resume(&RouteStart::default(), &lane.mark, bound, opened) {
+            lane.halt(why);
         }
         lane
     }
 
     /// Takes the upstream's word and stands where the route goes on.
-    pub(in crate::forward) fn start(&mut self, start: &RouteStart, local: &impl Local<Source = S>) {
+    ///
+    /// # Errors
+    /// [`Fault`] if the journal cannot be read.
+    pub(in crate::forward) fn start(
+        &mut self,
+        start: &RouteStart,
+        local: &impl Local<Source = S>,
+    ) -> Result<(), Fault> {
         self.stop();
         if self.halted.is_some() {
-            return;
+            return Ok(());
         }
-        let offsets = local.start(&self.numbers)..local.end();
         self.is_truth = start.is_truth;
-        match resume(start, self.mark, offsets.start, offsets.end) {
-            Ok(from) => {
-                self.reading = Some(Reading {
-                    source: local.source(&self.numbers, from),
-                    unread: Vec::new().into_iter(),
-                    scanned: from,
-                    is_staged: false,
-                    sent: None,
-                });
-                let committed = start.next.unwrap_or(0);
-                self.mark = Some(Mark { committed, scanned: from, lost: None });
+        let resumed = resume(start, &self.mark, self.bound, local.end());
+        let resumed = match resumed {
+            Ok(resumed) => self.compare(start, local)?.map_or(Ok(resumed), Err),
+            Err(why) => Err(why),
+        };
+        match resumed {
+            Ok(Resumed { confirmed, covered }) => {
+                self.witness.clone_from(&start.witness);
+                self.bound = start.reach.max(confirmed.end());
+                self.mark = Mark {
+                    committed: start.position.clone().unwrap_or_default(),
+                    scanned: covered.clone(),
+                    lost: None,
+                    bound: None,
+                };
+                (self.confirmed, self.covered) = (confirmed, covered);
+                self.stand(local);
                 self.hold(local);
             }
-            Err(why) => self.halt(&why, offsets.end),
+            Err(why) => self.halt(why),
+        }
+        Ok(())
+    }
+
+    /// Stands at the lowest hole, and ahead of it where live data goes first.
+    fn stand(&mut self, local: &impl Local<Source = S>) {
+        let hole = self.covered.hole(0);
+        if let (Some(ahead), (_, limit)) = (self.ahead, hole) {
+            let end = self.covered.end();
+            self.live = limit.map(|_| self.read((end, None), local));
+            self.reading = Some(self.read(hole, local));
+            self.run_ahead(ahead.at_open, local);
+        } else {
+            self.reading = Some(self.read(hole, local));
         }
     }
 
-    fn halt(&mut self, why: &Halted, end: u64) {
-        if let Halted::LogLost { reach, .. } = why {
-            let mark = self.mark.unwrap_or(Mark { committed: 0, scanned: end, lost: None });
-            self.mark = Some(Mark { lost: Some(*reach), ..mark });
+    fn read(&self, hole: (u64, Option<u64>), local: &impl Local<Source = S>) -> Reading<S> {
+        Reading::new(local.source(&self.numbers, hole.0), hole)
+    }
+
+    /// Where the newest reading is further than `behind` from the end of the journal, another one
+    /// begins there, and what is between is a hole like others.
+    fn run_ahead(&mut self, behind: u64, local: &impl Local<Source = S>) {
+        let (Some(ahead), Some(reading)) = (self.ahead, &mut self.reading) else { return };
+        let end = local.end();
+        let newest = self.live.as_ref().unwrap_or(reading).scanned;
+        let ranges = self.covered.ranges().len().max(self.confirmed.ranges().len());
+        if end.saturating_sub(newest) <= behind || ranges >= ahead.ranges_max {
+            return;
+        }
+        if self.live.is_none() {
+            reading.end_at(end);
+        }
+        self.live = Some(self.read((end, None), local));
+    }
+
+    /// The hole at or above `offset` that is to be filled; `None` where that is the live reading's.
+    fn next_hole(&self, offset: u64) -> Option<(u64, Option<u64>)> {
+        let (first, limit) = self.covered.hole(offset);
+        match self.live.as_ref().map(|live| live.first) {
+            Some(live) if first >= live => None,
+            Some(live) => Some((first, Some(limit.map_or(live, |limit| limit.min(live))))),
+            None => Some((first, limit)),
+        }
+    }
+
+    /// The record that the upstream has last must be the journal's. What the journal does not have
+    /// any more cannot be compared.
+    fn compare(
+        &self,
+        start: &RouteStart,
+        local: &impl Local<Source = S>,
+    ) -> Result<Option<Halted>, Fault> {
+        let Some(witness) = &start.witness else { return Ok(None) };
+        let offset = witness.offset;
+        let record = local.record_at(&self.numbers, offset)?;
+        if record.is_none() {
+            tracing::info!(
+                route = self.name,
+                offset,
+                "the journal has no record there any more to compare with the upstream's"
+            );
+        }
+        let differs = record.is_some_and(|record| Witness::of(&record) != *witness);
+        Ok(differs.then_some(Halted::Foreign { offset }))
+    }
+
+    fn halt(&mut self, why: Halted) {
+        if let Some(lost) = why.lost() {
+            self.mark.lost = Some(lost);
         }
         self.halted = Some(why.to_string());
     }
 
     /// Drops what is staged and not confirmed.
     pub(in crate::forward) fn stop(&mut self) {
-        self.reading = None;
+        (self.reading, self.live) = (None, None);
+        (self.staged, self.sent) = (Claim::default(), Claim::default());
     }
 
     /// Reads on into `batch` until that is full, or all was read, or it is another's turn.
-    ///
-    /// # Errors
-    /// [`Fault`] if the journal does not answer.
-    pub(in crate::forward) fn fill(&mut self, now_ms: i64, batch: &mut Batch) -> Result<(), Fault> {
-        let Some(reading) = &mut self.reading else { return Ok(()) };
+    pub(in crate::forward) fn fill(
+        &mut self,
+        part: Part,
+        now_ms: i64,
+        batch: &mut Batch,
+        local: &impl Local<Source = S>,
+    ) -> Result<(), Fault> {
+        if let (Some(ahead), Part::Front) = (self.ahead, part) {
+            self.run_ahead(ahead.at_run, local);
+        }
+        let is_live = part == Part::Front && self.live.is_some();
+        if part == Part::Back && self.live.is_none() {
+            return Ok(());
+        }
+        let slot = if is_live { &mut self.live } else { &mut self.reading };
+        let Some(mut reading) = slot.take() else { return Ok(()) };
         let mut reads = 0;
         while !batch.is_full() {
-            if let Some(record) = reading.unread.next() {
-                let before = batch.len();
-                let found = self.partitions.binary_search_by_key(&record.partition, |p| p.0);
-                if let Ok(index) = found {
-                    self.encoder.encode(&record, self.partitions[index].1, batch);
+            match reading.next(&mut reads)? {
+                Some(Found::Record(record)) => self.stage(&mut reading, record, batch),
+                Some(Found::Gap(cause, (first, end))) => {
+                    self.encoder.gap(cause, (first, end), now_ms, batch);
+                    self.staged.add(reading.stage(end), end, None);
                 }
-                reading.scanned = record.offset + 1;
-                reading.is_staged |= batch.len() > before;
-                continue;
-            }
-            reads += 1;
-            if reads > READS_MAX {
-                break;
-            }
-            match reading.source.read(READ_BYTES) {
-                Ok(records) if records.is_empty() => break,
-                Ok(records) => reading.unread = records.into_iter(),
-                Err(ReadError::Trimmed { first, end }) => {
-                    self.encoder.gap(GapCause::Retention, (first, end), now_ms, batch);
-                    (reading.scanned, reading.is_staged) = (end, true);
+                Some(Found::Over) => {
+                    self.covered.insert(reading.first, reading.scanned);
+                    match self.next_hole(reading.scanned) {
+                        Some(hole) => reading = self.read(hole, local),
+                        None => {
+                            self.reading = self.live.take();
+                            return Ok(());
+                        }
+                    }
                 }
-                Err(ReadError::Damaged { first, end, .. }) => {
-                    self.encoder.gap(GapCause::Damage, (first, end), now_ms, batch);
-                    (reading.scanned, reading.is_staged) = (end, true);
-                }
-                Err(problem @ ReadError::Io(_)) => return Err(Fault::retry(problem.to_string())),
+                None => break,
             }
         }
+        self.covered.insert(reading.first, reading.scanned);
+        *(if is_live { &mut self.live } else { &mut self.reading }) = Some(reading);
         Ok(())
+    }
+
+    fn stage(&mut self, reading: &mut Reading<S>, record: Record, batch: &mut Batch) {
+        let before = batch.len();
+        let found = self.partitions.binary_search_by_key(&record.partition, |p| p.0);
+        if let Ok(index) = found {
+            self.encoder.encode(&record, self.partitions[index].1, batch);
+        }
+        if batch.len() > before {
+            let end = record.offset + 1;
+            self.staged.add(reading.stage(end), end, Some(record));
+        }
     }
 
     /// All below has been looked at; `None` where the route does not run.
@@ -173,33 +329,55 @@ impl<S: Source> Lane<S> {
 
     /// What was staged has been sent.
     pub(in crate::forward) fn sent(&mut self) {
-        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.is_staged) {
-            reading.is_staged = false;
-            reading.sent = Some(reading.scanned);
-        }
+        self.bound = self.bound.max(self.staged.offsets.end());
+        self.sent.absorb(&mut self.staged);
+        [&mut self.reading, &mut self.live].into_iter().flatten().for_each(Reading::sent);
     }
 
-    /// The position to commit, if something was sent.
-    pub(in crate::forward) fn unsettled(&self) -> Option<Position> {
-        self.reading.as_ref()?.sent.map(Position::up_to)
+    /// What to commit for the route number `route`, if something was sent. A position reaches to
+    /// the last record of the route and not beyond, though more has been looked at: what comes
+    /// after it is not claimed unseen from a copy of this journal.
+    pub(in crate::forward) fn progress(&self, route: usize) -> Option<Progress> {
+        let (end, record) = self.sent.top.as_ref()?;
+        let mut position = self.confirmed.clone();
+        for &(first, end) in self.sent.offsets.ranges() {
+            // What is below and not the route's is claimed too, down to what is staged only.
+            let covered = self.covered.range_of(first).map_or(first, |range| range.0);
+            let staged = self.staged.offsets.end_below(first);
+            position.insert(covered.max(staged), end);
+        }
+        let witness = if *end > self.confirmed.end() {
+            record.as_ref().map(Witness::of)
+        } else {
+            self.witness.clone()
+        };
+        Some(Progress { route, position, witness })
     }
 
-    /// What was sent is confirmed.
-    pub(in crate::forward) fn settle(&mut self, local: &impl Local<Source = S>) {
-        if let Some(committed) = self.reading.as_mut().and_then(|reading| reading.sent.take()) {
-            self.mark = Some(Mark { committed, scanned: committed, lost: None });
-            self.hold(local);
-        }
+    /// `progress` is confirmed.
+    pub(in crate::forward) fn settle(
+        &mut self,
+        progress: Progress,
+        local: &impl Local<Source = S>,
+    ) {
+        self.sent = Claim::default();
+        self.mark.committed.clone_from(&progress.position);
+        self.mark.scanned.merge(&progress.position);
+        (self.confirmed, self.witness) = (progress.position, progress.witness);
+        self.hold(local);
+    }
+
+    /// All that has been looked at is confirmed or not the route's.
+    fn is_settled(&self) -> bool {
+        self.reading.is_some() && self.staged.is_empty() && self.sent.is_empty()
     }
 
     /// The mark if it has changed since it was saved last.
     pub(in crate::forward) fn changed_mark(&mut self) -> Option<Mark> {
-        if let (Some(reading), Some(mark)) = (&self.reading, &mut self.mark)
-            && reading.is_settled()
-        {
-            mark.scanned = reading.scanned;
+        if self.is_settled() {
+            self.mark.scanned.clone_from(&self.covered);
         }
-        self.mark.filter(|mark| self.saved != Some(*mark))
+        (self.saved.as_ref() != Some(&self.mark)).then(|| self.mark.clone())
     }
 
     /// `mark` is in the catalog.
@@ -211,20 +389,20 @@ impl<S: Source> Lane<S> {
     /// Retention may take what nobody will ask for again: what the upstream has, where its word
     /// counts alone, and what the saved mark passes.
     fn hold(&mut self, local: &impl Local<Source = S>) {
-        let confirmed = self.mark.filter(|_| self.is_truth).map_or(0, |mark| mark.committed);
-        let position = confirmed.max(self.saved.map_or(0, |mark| mark.scanned));
+        let confirmed = if self.is_truth { self.mark.committed.next() } else { 0 };
+        let position = confirmed.max(self.saved.as_ref().map_or(0, |mark| mark.scanned.next()));
         if position != self.kept {
             self.kept = position;
             local.keep(&self.name, &self.numbers, position);
         }
     }
 
-    /// The first offset that may still have to be sent.
-    pub(in crate::forward) fn position(&self) -> u64 {
-        match (&self.reading, self.mark) {
-            (Some(reading), _) if reading.is_settled() => reading.scanned,
-            (_, Some(mark)) => mark.committed,
-            _ => 0,
+    /// What the upstream has or does not have to get.
+    pub(in crate::forward) fn position(&self) -> &Position {
+        match self.reading {
+            Some(_) if self.is_settled() => &self.covered,
+            Some(_) => &self.confirmed,
+            None => &self.mark.committed,
         }
     }
 }

@@ -2,17 +2,18 @@
 //! tests run the same engine in simulated time.
 
 pub(in crate::forward) mod batch;
-mod lane;
+pub(in crate::forward) mod lane;
+mod reading;
 
-use self::lane::Lane;
+use self::lane::{Ahead, Lane, Part};
+use crate::catalog::CatalogError;
 use crate::forward::engine::batch::{Batch, OutRecord, ValueKind};
 use crate::forward::format::Encoder;
 use crate::forward::local::Local;
 use crate::forward::policy::core::{Action, Core, Outcome, Policy, Waiting};
-use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::Mark;
 use crate::forward::status::{RouteState, Scores};
-use crate::forward::upstream::{Fault, SendError, Upstream};
+use crate::forward::upstream::{Fault, Progress, SendError, Upstream};
 
 /// Marks are saved this often while they change.
 const MARK_EVERY_MS: u64 = 10_000;
@@ -49,6 +50,8 @@ pub(in crate::forward) struct Lay {
     pub(in crate::forward) numbers: Vec<u16>,
     pub(in crate::forward) encoder: Encoder,
     pub(in crate::forward) priority: u8,
+    /// Live data goes first; `None`: in the order of the log.
+    pub(in crate::forward) ahead: Option<Ahead>,
 }
 
 /// All routes of an upstream.
@@ -69,7 +72,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     /// `scores` has a row a route, in the order of `lays`.
     ///
     /// # Errors
-    /// [`crate::catalog::CatalogError`] if the marks cannot be read.
+    /// [`CatalogError`] if the marks cannot be read or saved.
     pub(in crate::forward) fn new(
         policy: Policy,
         seed: u64,
@@ -77,20 +80,22 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         local: L,
         lays: Vec<Lay>,
         scores: Scores,
-    ) -> Result<Self, crate::catalog::CatalogError> {
+    ) -> Result<Self, CatalogError> {
         let mut lanes = Vec::new();
         let mut order = Vec::new();
         for (route, lay) in lays.into_iter().enumerate() {
             let mark = local.mark(&lay.name)?;
-            lanes.push(Lane::new(lay.name, &lay.numbers, lay.encoder, mark, &local));
-            order.push((lay.priority, route));
+            let Lay { name, numbers, encoder, priority, ahead } = lay;
+            lanes.push(Lane::new(name, &numbers, encoder, ahead, mark, &local));
+            order.push((priority, route));
         }
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let core = Core::new(policy, seed);
-        let batch = Batch::default();
+        let batch = Batch::new(policy.stage_records);
         let mut engine =
             Self { core, upstream, local, lanes, order, batch, scores, begun_ms: 0, marked_ms: 0 };
-        engine.save_marks();
+        // How far the journal was when this start began has to be known when the next one begins.
+        engine.save_marks()?;
         engine.show(None);
         Ok(engine)
     }
@@ -109,7 +114,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         }
         if now.ms.saturating_sub(self.marked_ms) >= self.mark_every_ms() {
             self.marked_ms = now.ms;
-            self.save_marks();
+            self.try_save_marks();
         }
         let waiting = self.waiting();
         let done = match self.core.next(now.ms, &waiting) {
@@ -134,11 +139,14 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         if !self.core.is_open() {
             return Ok(());
         }
-        for (_, lane) in &self.order {
-            self.lanes[*lane].fill(now.unix_ms, &mut self.batch)?;
-        }
-        // Equals take turns, so that one with a backlog does not starve the others.
         for equals in self.order.chunk_by_mut(|a, b| a.0 == b.0) {
+            for part in [Part::Front, Part::Back] {
+                for (_, lane) in equals.iter() {
+                    let lane = &mut self.lanes[*lane];
+                    lane.fill(part, now.unix_ms, &mut self.batch, &self.local)?;
+                }
+            }
+            // Equals take turns, so that one with a backlog does not starve the others.
             equals.rotate_left(1);
         }
         Ok(())
@@ -171,9 +179,11 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         let starts = self.upstream.open()?;
         self.batch.clear();
         for (lane, start) in self.lanes.iter_mut().zip(&starts) {
-            lane.start(start, &self.local);
+            lane.start(start, &self.local)?;
         }
-        self.save_marks();
+        // Once a route sends, the upstream may have more than the saved bound allows.
+        self.save_marks()
+            .map_err(|problem| Fault::retry(format!("{problem}; is the disk full?")))?;
         self.show(None);
         Ok(Outcome::Opened)
     }
@@ -204,20 +214,14 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     }
 
     fn commit(&mut self, clock: &dyn Fn() -> Now) -> Result<Outcome, Fault> {
-        let positions: Vec<(usize, Position)> = self
-            .lanes
-            .iter()
-            .enumerate()
-            .filter_map(|(route, lane)| Some((route, lane.unsettled()?)))
-            .collect();
-        let borrowed: Vec<(usize, &Position)> =
-            positions.iter().map(|(route, position)| (*route, position)).collect();
-        self.upstream.commit(&borrowed, clock().unix_ms)?;
-        for (route, _) in &positions {
-            self.lanes[*route].settle(&self.local);
-        }
+        let progress: Vec<Progress> =
+            self.lanes.iter().enumerate().filter_map(|(r, lane)| lane.progress(r)).collect();
+        self.upstream.commit(&progress, clock().unix_ms)?;
         let took_ms = clock().ms.saturating_sub(self.begun_ms);
-        self.scores.committed(positions.iter().map(|(route, _)| *route), took_ms);
+        self.scores.committed(progress.iter().map(|progress| progress.route), took_ms);
+        for progress in progress {
+            self.lanes[progress.route].settle(progress, &self.local);
+        }
         self.show(None);
         Ok(Outcome::Committed)
     }
@@ -235,10 +239,16 @@ impl<U: Upstream, L: Local> Engine<U, L> {
 
     fn halt(&mut self) {
         self.upstream.close();
-        self.save_marks();
+        self.try_save_marks();
     }
 
-    fn save_marks(&mut self) {
+    fn try_save_marks(&mut self) {
+        if let Err(problem) = self.save_marks() {
+            tracing::warn!(%problem, "marks of routes not saved; the next start reads more");
+        }
+    }
+
+    fn save_marks(&mut self) -> Result<(), CatalogError> {
         let changed: Vec<(usize, Mark)> = self
             .lanes
             .iter_mut()
@@ -246,20 +256,15 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             .filter_map(|(route, lane)| Some((route, lane.changed_mark()?)))
             .collect();
         if changed.is_empty() {
-            return;
+            return Ok(());
         }
-        let named: Vec<(&str, Mark)> =
-            changed.iter().map(|(route, mark)| (self.lanes[*route].name.as_str(), *mark)).collect();
-        match self.local.save_marks(&named) {
-            Ok(()) => {
-                for (route, mark) in changed {
-                    self.lanes[route].marked(mark, &self.local);
-                }
-            }
-            Err(problem) => {
-                tracing::warn!(%problem, "marks of routes not saved; the next start reads more");
-            }
+        let named: Vec<(&str, &Mark)> =
+            changed.iter().map(|(route, mark)| (self.lanes[*route].name.as_str(), mark)).collect();
+        self.local.save_marks(&named)?;
+        for (route, mark) in changed {
+            self.lanes[route].marked(mark, &self.local);
         }
+        Ok(())
     }
 
     /// Tells the status, and the log where it is news.

@@ -11,6 +11,7 @@
 //! After any fault the upstream is dropped and opened again, which settles what was under way and
 //! reads the position: nothing is assumed about a request whose answer did not come.
 
+use crate::forward::engine::batch::RECORDS_FULL;
 use crate::forward::upstream::{Fault, FaultKind};
 
 /// Sizes and times of transactions.
@@ -32,6 +33,8 @@ pub(in crate::forward) struct Policy {
     pub(in crate::forward) catch_up_bytes_max: u64,
     /// Records of the journal not read yet from which a route counts as catching up.
     pub(in crate::forward) behind: u64,
+    /// Records that are staged at a time.
+    pub(in crate::forward) stage_records: usize,
     /// The upstream gives up a transaction that is open this long, and fences its producer.
     pub(in crate::forward) transaction_timeout_ms: u64,
 }
@@ -46,6 +49,7 @@ impl Policy {
         catch_up_records_max: 5_000,
         catch_up_bytes_max: 2 << 20,
         behind: 2_000,
+        stage_records: RECORDS_FULL,
         transaction_timeout_ms: 30_000,
     };
 
@@ -58,6 +62,7 @@ impl Policy {
         catch_up_records_max: 1_000_000,
         catch_up_bytes_max: 16 << 20,
         behind: 2_000,
+        stage_records: RECORDS_FULL,
         transaction_timeout_ms: u64::MAX,
     };
 }

@@ -1,21 +1,13 @@
 //! How far a route is: an ordered set of ranges of offsets, nearly always the one `[0, n)`.
-//!
-//! At an upstream it stands as JSON, one object a route:
-//!
-//! ```text
-//! {"v":1,"ranges":[[0,1234]],"boot":"6f0c...","time":1763700000000}
-//! ```
 
 use serde::{Deserialize, Serialize};
 
-/// The version that [`Stored::encode`] writes.
-const VERSION: u32 = 1;
-
-/// Ranges in a stored position beyond this are refused: nothing of ours writes as many.
+/// More ranges than this are refused: nothing of ours writes as many.
 const RANGES_MAX: usize = 4096;
 
 /// Offsets that an upstream has: half-open ranges, ascending, neither touching nor empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Position {
     ranges: Vec<(u64, u64)>,
 }
@@ -43,10 +35,56 @@ impl Position {
         self.ranges.splice(from..to, [(first, end)]);
     }
 
+    /// Adds all that `other` has.
+    pub fn merge(&mut self, other: &Self) {
+        for (first, end) in &other.ranges {
+            self.insert(*first, *end);
+        }
+    }
+
+    /// True if all of `other` is here.
+    pub fn covers(&self, other: &Self) -> bool {
+        other
+            .ranges
+            .iter()
+            .all(|(first, end)| self.range_of(*first).is_some_and(|(_, covered)| *end <= covered))
+    }
+
+    /// The range that `offset` is in.
+    pub fn range_of(&self, offset: u64) -> Option<(u64, u64)> {
+        let index = self.ranges.partition_point(|range| range.1 <= offset);
+        self.ranges.get(index).copied().filter(|range| range.0 <= offset)
+    }
+
+    /// The first hole at or above `offset`: its first offset, and the one behind its last, `None`
+    /// for the hole that has no end.
+    pub fn hole(&self, offset: u64) -> (u64, Option<u64>) {
+        let first = self.range_of(offset).map_or(offset, |(_, end)| end);
+        let index = self.ranges.partition_point(|range| range.1 <= first);
+        (first, self.ranges.get(index).map(|range| range.0))
+    }
+
+    /// The end of the highest range that ends at or below `offset`; 0 if there is none.
+    pub fn end_below(&self, offset: u64) -> u64 {
+        let index = self.ranges.partition_point(|range| range.1 <= offset);
+        index.checked_sub(1).map_or(0, |index| self.ranges[index].1)
+    }
+
+    /// How many offsets below `end` are missing.
+    pub fn missing(&self, end: u64) -> u64 {
+        let have: u64 =
+            self.ranges.iter().map(|(first, to)| (*to).min(end).saturating_sub(*first)).sum();
+        end.saturating_sub(have)
+    }
+
+    /// True if nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// True if `offset` is in one of the ranges.
     pub fn contains(&self, offset: u64) -> bool {
-        let index = self.ranges.partition_point(|range| range.1 <= offset);
-        self.ranges.get(index).is_some_and(|range| range.0 <= offset)
+        self.range_of(offset).is_some()
     }
 
     /// The first offset that is missing.
@@ -68,71 +106,28 @@ impl Position {
     }
 }
 
-/// A position as it stands at an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// What the upstream has.
-    pub position: Position,
-    /// The start of the gateway that wrote it: another one's shows a rival of the same name.
-    pub boot: String,
-    /// When it was written, ms since 1970.
-    pub time_ms: i64,
-}
+/// Ranges that overlap, are empty, not in order, or too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ranges of a position are not in order")]
+pub struct RangesError;
 
-/// A stored position that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PositionError {
-    /// Not the JSON that it has to be.
-    #[error("the stored position is not readable: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Written by a newer gateway.
-    #[error("the stored position has version {0}: run the headwater that wrote it, or a newer one")]
-    Version(u32),
-    /// Ranges that overlap, are empty or not in order.
-    #[error("the ranges of the stored position are not in order")]
-    Ranges,
-}
+impl TryFrom<Vec<(u64, u64)>> for Position {
+    type Error = RangesError;
 
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    v: u32,
-    ranges: Vec<(u64, u64)>,
-    boot: String,
-    time: i64,
-}
-
-impl Stored {
-    /// As JSON.
-    pub fn encode(&self) -> String {
-        let wire = Wire {
-            v: VERSION,
-            ranges: self.position.ranges.clone(),
-            boot: self.boot.clone(),
-            time: self.time_ms,
-        };
-        serde_json::to_string(&wire).expect("numbers and texts are always JSON")
+    fn try_from(ranges: Vec<(u64, u64)>) -> Result<Self, RangesError> {
+        let ascending = ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        let full = ranges.iter().all(|range| range.0 < range.1);
+        if ascending && full && ranges.len() <= RANGES_MAX {
+            Ok(Self { ranges })
+        } else {
+            Err(RangesError)
+        }
     }
+}
 
-    /// Reads what [`Stored::encode`] wrote.
-    ///
-    /// # Errors
-    /// [`PositionError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, PositionError> {
-        #[derive(Deserialize)]
-        struct Version {
-            v: u32,
-        }
-        let Version { v } = serde_json::from_slice(bytes)?;
-        if v != VERSION {
-            return Err(PositionError::Version(v));
-        }
-        let wire: Wire = serde_json::from_slice(bytes)?;
-        let ascending = wire.ranges.windows(2).all(|pair| pair[0].1 < pair[1].0);
-        let full = wire.ranges.iter().all(|range| range.0 < range.1);
-        if !ascending || !full || wire.ranges.len() > RANGES_MAX {
-            return Err(PositionError::Ranges);
-        }
-        Ok(Self { position: Position { ranges: wire.ranges }, boot: wire.boot, time_ms: wire.time })
+impl From<Position> for Vec<(u64, u64)> {
+    fn from(position: Position) -> Self {
+        position.ranges
     }
 }
 
@@ -143,33 +138,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_stored_position_keeps_its_bytes() {
-        let stored = Stored {
-            position: Position::up_to(1234),
-            boot: "b".into(),
-            time_ms: 1_763_700_000_000,
-        };
-        let text = r#"{"v":1,"ranges":[[0,1234]],"boot":"b","time":1763700000000}"#;
-        assert_eq!(stored.encode(), text);
-        assert_eq!(Stored::decode(text.as_bytes()).expect("version 1"), stored);
-    }
-
-    #[test]
-    fn a_stored_position_that_is_wrong_is_refused() {
-        for (text, why) in [
-            (r#"{"v":2,"points":[]}"#, "newer"),
-            (r#"{"v":1,"ranges":[[5,5]],"boot":"","time":0}"#, "in order"),
-            (r#"{"v":1,"ranges":[[0,5],[5,6]],"boot":"","time":0}"#, "in order"),
-            (r#"{"v":1,"ranges":[[7,9],[0,5]],"boot":"","time":0}"#, "in order"),
-            (r#"{"v":1}"#, "readable"),
-            ("1", "readable"),
-        ] {
-            let problem = Stored::decode(text.as_bytes()).expect_err(text).to_string();
-            assert!(problem.contains(why), "{text}: {problem}");
-        }
-    }
 
     proptest! {
         #[test]
@@ -188,8 +156,32 @@ mod tests {
             let next = (0..).find(|offset| !model.contains(offset)).expect("a gap");
             prop_assert_eq!(position.next(), next);
             prop_assert_eq!(position.end(), model.last().map_or(0, |last| last + 1));
-            let stored = Stored { position, boot: String::new(), time_ms: 0 };
-            prop_assert_eq!(Stored::decode(stored.encode().as_bytes()).expect("ours"), stored);
+            let missing = (0..50).filter(|offset| !model.contains(offset)).count();
+            prop_assert_eq!(position.missing(50), missing as u64);
+            for offset in 0..70 {
+                let first = (offset..).find(|at| !model.contains(at)).expect("a hole");
+                let end = model.range(first..).next().copied();
+                prop_assert_eq!(position.hole(offset), (first, end));
+            }
+            let json = serde_json::to_string(&position).expect("numbers");
+            prop_assert_eq!(serde_json::from_str::<Position>(&json).expect("ours"), position);
+        }
+
+        #[test]
+        fn a_position_covers_what_a_set_contains(
+            one in prop::collection::vec((0u64..40, 1u64..8), 0..6),
+            other in prop::collection::vec((0u64..40, 1u64..4), 0..4),
+        ) {
+            let set = |list: &[(u64, u64)]| -> (Position, BTreeSet<u64>) {
+                let mut position = Position::default();
+                list.iter().for_each(|(first, count)| position.insert(*first, first + count));
+                (position, list.iter().flat_map(|(first, count)| *first..first + count).collect())
+            };
+            let ((mut a, model_a), (b, model_b)) = (set(&one), set(&other));
+            prop_assert_eq!(a.covers(&b), model_a.is_superset(&model_b));
+            a.merge(&b);
+            prop_assert!(a.covers(&b));
+            prop_assert_eq!(a.missing(60), 60 - model_a.union(&model_b).count() as u64);
         }
     }
 }

@@ -2,21 +2,24 @@
 
 mod cluster;
 mod disk;
+mod live_first;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use headwater_shared::envelope::{Envelope, Publish};
 
+use super::engine::lane::Ahead;
 use super::engine::{Engine, Lay, Now, Step};
 use super::format::Encoder;
 use super::local::{Local, Source};
 use super::policy::core::Policy;
 use super::policy::resume::Mark;
 use super::status::{ForwardMetrics, Scores};
-use super::upstream::Upstream;
+use super::upstream::{Fault, Upstream};
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, RouteConfig, RouteFormat};
+use crate::config::{Config, RouteConfig, RouteFormat, RouteOrder};
 use crate::journal::{ReadError, Record};
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
@@ -31,12 +34,16 @@ struct World {
     streams: Arc<Streams>,
     rows: Rows,
     log: Arc<Mutex<Log>>,
+    /// Live data goes first in all routes.
+    ahead: Option<Ahead>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Log {
     records: Vec<Record>,
     start: u64,
+    /// The end when the gateway started.
+    opened: u64,
     marks: BTreeMap<String, Mark>,
     kept: BTreeMap<String, u64>,
 }
@@ -60,7 +67,13 @@ impl World {
         let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
         let sparkplug = Arc::new(Sparkplug::new(&streams));
         let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()), sparkplug);
-        Self { streams, rows, log: Arc::default() }
+        Self { streams, rows, log: Arc::default(), ahead: None }
+    }
+
+    /// A copy of the data directory.
+    fn copy(&self) -> Self {
+        let log = self.log().clone();
+        Self { log: Arc::new(Mutex::new(log)), ..self.clone() }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -113,6 +126,7 @@ impl World {
             topic: format!("t.{stream}"),
             format: RouteFormat::Json,
             priority,
+            order: RouteOrder::Log,
         };
         vec![route("data", 0), route("other", 1)]
     }
@@ -120,6 +134,10 @@ impl World {
     fn engine<U: Upstream>(&self, policy: Policy, upstream: U) -> (Engine<U, World>, Scores) {
         let routes = Self::routes();
         let scores = Scores::new(&routes, &ForwardMetrics::default());
+        {
+            let mut log = self.log();
+            log.opened = log.records.len() as u64;
+        }
         let lay = |(index, route): (usize, &RouteConfig)| Lay {
             name: route.topic.clone(),
             numbers: self.streams.get(&route.stream).expect("configured").partitions.clone(),
@@ -131,6 +149,7 @@ impl World {
                 &self.streams,
             ),
             priority: route.priority,
+            ahead: self.ahead,
         };
         let lays = routes.iter().enumerate().map(lay).collect();
         let engine = Engine::new(policy, 7, upstream, self.clone(), lays, scores.clone());
@@ -171,12 +190,22 @@ impl Local for World {
         self.log().records.len() as u64
     }
 
+    fn opened(&self) -> u64 {
+        self.log().opened
+    }
+
     fn start(&self, _partitions: &[u16]) -> u64 {
         self.log().start
     }
 
     fn source(&self, _partitions: &[u16], from: u64) -> FakeSource {
         FakeSource { log: Arc::clone(&self.log), position: from }
+    }
+
+    fn record_at(&self, _partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault> {
+        let log = self.log();
+        let index = usize::try_from(offset).expect("few");
+        Ok(log.records.get(index).filter(|_| offset >= log.start).cloned())
     }
 
     fn keep(&self, route: &str, _partitions: &[u16], position: u64) {
@@ -188,12 +217,12 @@ impl Local for World {
     }
 
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError> {
-        Ok(self.log().marks.get(route).copied())
+        Ok(self.log().marks.get(route).cloned())
     }
 
-    fn save_marks(&self, marks: &[(&str, Mark)]) -> Result<(), CatalogError> {
+    fn save_marks(&self, marks: &[(&str, &Mark)]) -> Result<(), CatalogError> {
         for (route, mark) in marks {
-            self.log().marks.insert((*route).to_owned(), *mark);
+            self.log().marks.insert((*route).to_owned(), (*mark).clone());
         }
         Ok(())
     }

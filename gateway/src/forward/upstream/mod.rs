@@ -6,6 +6,7 @@ pub(in crate::forward) mod kafka;
 use crate::forward::engine::batch::OutRecord;
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
+use crate::forward::policy::stored::Witness;
 
 /// What a fault means for what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,17 @@ impl Fault {
     pub(in crate::forward) fn fenced(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::Fenced, message: message.into() }
     }
+}
+
+/// What a commit moves a route to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::forward) struct Progress {
+    /// The route.
+    pub(in crate::forward) route: usize,
+    /// What the upstream has from then on.
+    pub(in crate::forward) position: Position,
+    /// The highest record of it, unless that is a gap.
+    pub(in crate::forward) witness: Option<Witness>,
 }
 
 /// A record was not sent.
@@ -84,12 +96,12 @@ pub(in crate::forward) trait Upstream: Send {
     /// # Errors
     /// [`SendError`].
     fn send(&mut self, route: usize, record: &OutRecord<'_>) -> Result<(), SendError>;
-    /// Commits all that was sent since the begin, with these positions by route: after `Ok` it is
+    /// Commits all that was sent since the begin, with where the routes are then: after `Ok` it is
     /// there for good, after an error nobody knows.
     ///
     /// # Errors
     /// [`Fault`].
-    fn commit(&mut self, positions: &[(usize, &Position)], now_ms: i64) -> Result<(), Fault>;
+    fn commit(&mut self, progress: &[Progress], now_ms: i64) -> Result<(), Fault>;
     /// Drops the connection and what was under way.
     fn close(&mut self);
 }

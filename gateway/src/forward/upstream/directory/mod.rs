@@ -18,7 +18,7 @@ use crate::forward::engine::batch::{OutRecord, ValueKind};
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::upstream::directory::disk::Disk;
-use crate::forward::upstream::{Destination, Fault, SendError, Upstream};
+use crate::forward::upstream::{Destination, Fault, Progress, SendError, Upstream};
 
 /// The file that is being written.
 const PARTIAL: &str = "open.partial";
@@ -141,7 +141,7 @@ impl<D: Disk> Directory<D> {
 
     /// Reads the names of a topic, deletes what has none, and gives what the names cover.
     fn survey(&mut self, index: usize) -> std::io::Result<RouteStart> {
-        let mut start = RouteStart { next: None, reach: 0, is_truth: false };
+        let mut start = RouteStart::default();
         let mut next = u64::MAX;
         for partition in &mut self.topics[index].partitions {
             self.disk.make_dir(&partition.dir)?;
@@ -159,7 +159,7 @@ impl<D: Disk> Directory<D> {
             start.reach = start.reach.max(partition.end);
         }
         if start.reach > 0 {
-            start.next = Some(next);
+            start.position = Some(Position::up_to(next));
         }
         Ok(start)
     }
@@ -222,7 +222,7 @@ impl<D: Disk> Upstream for Directory<D> {
         self.append(route, record).map_err(|problem| SendError::Fault(self.fault(&problem)))
     }
 
-    fn commit(&mut self, _positions: &[(usize, &Position)], _now_ms: i64) -> Result<(), Fault> {
+    fn commit(&mut self, _progress: &[Progress], _now_ms: i64) -> Result<(), Fault> {
         self.settle().map_err(|problem| self.fault(&problem))
     }
 

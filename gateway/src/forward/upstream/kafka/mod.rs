@@ -22,10 +22,10 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::forward::engine::batch::OutRecord;
-use crate::forward::policy::position::{Position, Stored};
 use crate::forward::policy::resume::RouteStart;
+use crate::forward::policy::stored::Stored;
 use crate::forward::run::{Identity, seed};
-use crate::forward::upstream::{Destination, Fault, SendError, Upstream};
+use crate::forward::upstream::{Destination, Fault, Progress, SendError, Upstream};
 use crate::stream::murmur2;
 
 /// The compacted topic of positions...
@@ -312,12 +312,10 @@ impl Kafka {
     fn starts(&self, found: Vec<Option<Stored>>) -> Result<Vec<RouteStart>, Fault> {
         let start = |(route, stored): (usize, Option<Stored>)| match stored {
             Some(stored) if self.wrote[route] && stored.boot != self.boot => Err(remedy::rival()),
-            Some(Stored { position, .. }) => Ok(RouteStart {
-                next: Some(position.next()),
-                reach: position.end(),
-                is_truth: true,
-            }),
-            None => Ok(RouteStart { next: None, reach: 0, is_truth: true }),
+            Some(Stored { position, witness, .. }) => {
+                Ok(RouteStart::truth(Some(position), witness))
+            }
+            None => Ok(RouteStart::truth(None, None)),
         };
         found.into_iter().enumerate().map(start).collect()
     }
@@ -369,12 +367,11 @@ impl Upstream for Kafka {
         session.send(message)
     }
 
-    fn commit(&mut self, positions: &[(usize, &Position)], now_ms: i64) -> Result<(), Fault> {
+    fn commit(&mut self, progress: &[Progress], now_ms: i64) -> Result<(), Fault> {
         let session = opened(&mut self.session);
-        for (route, position) in positions {
-            let stored =
-                Stored { position: (*position).clone(), boot: self.boot.clone(), time_ms: now_ms };
-            let value = stored.encode();
+        for Progress { route, position, witness } in progress {
+            let (position, witness, boot) = (position.clone(), witness.clone(), self.boot.clone());
+            let value = Stored { position, witness, boot, time_ms: now_ms }.encode();
             let message = BaseRecord::to(POSITIONS)
                 .key(self.keys[*route].as_bytes())
                 .payload(value.as_bytes())
@@ -392,7 +389,7 @@ impl Upstream for Kafka {
             .producer
             .commit_transaction(SETTLE)
             .map_err(|problem| session.fault("a transaction was not confirmed", &problem))?;
-        for (route, _) in positions {
+        for Progress { route, .. } in progress {
             self.wrote[*route] = true;
         }
         Ok(())
