@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_shared::envelope::Envelope;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -22,10 +23,30 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 const SAVE_BLOCKED_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes of records that the follower takes at a time.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 64 << 10;
+
+/// Reads before others get their turn: under a flood a turn of theirs brings about a commit, and
+/// who takes less at a time falls behind what is in memory.
+const READS_A_TURN: usize = 32;
 
 /// The name under which the follower holds back retention.
 const KEEP: &str = "projections";
+
+/// A record with its envelope, which is decoded once for all projections.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The record.
+    pub record: &'a Record,
+    /// What it holds; `None` for a record that a newer gateway wrote.
+    pub envelope: Option<Envelope<'a>>,
+}
+
+impl<'a> Entry<'a> {
+    /// Decodes `record`.
+    pub fn of(record: &'a Record) -> Self {
+        Self { record, envelope: record.envelope().ok() }
+    }
+}
 
 /// State that follows from the journal.
 pub trait Projection: Send {
@@ -37,8 +58,8 @@ pub trait Projection: Send {
     /// # Errors
     /// A text that says what does not fit.
     fn restore(&mut self, state: &[u8]) -> Result<(), String>;
-    /// The next record, in order.
-    fn apply(&mut self, record: &Record);
+    /// The next records, in order.
+    fn apply(&mut self, entries: &[Entry<'_>]);
     /// Records `first..end` cannot be read.
     fn skip(&mut self, first: u64, end: u64) {
         let _ = (first, end);
@@ -91,9 +112,6 @@ impl Follower {
         if journal.blocks_when_full() {
             journal.keep(KEEP, Some(from));
         }
-        if journal.blocks_when_full() {
-            journal.keep(KEEP, Some(from));
-        }
         let mut follower = Self {
             reader: journal.reader(from),
             journal,
@@ -127,7 +145,7 @@ impl Follower {
                 _ = blocked.changed() => {}
                 () = sleep_until(self.saved + every), if unsaved => {}
             }
-            while self.step() {
+            while self.turn() {
                 if !self.failed && self.journal.outgrows(self.saved_position) {
                     self = self.save().await;
                 }
@@ -141,15 +159,20 @@ impl Follower {
     }
 
     /// False when caught up.
+    fn turn(&mut self) -> bool {
+        (0..READS_A_TURN).all(|_| self.step())
+    }
+
+    /// False when caught up.
     fn step(&mut self) -> bool {
         let first = self.reader.position();
         match self.reader.read(READ_BYTES) {
             Ok(records) => {
-                for record in &records {
-                    for (projection, position) in &mut self.projections {
-                        if record.offset >= *position {
-                            projection.apply(record);
-                        }
+                let entries: Vec<Entry<'_>> = records.iter().map(Entry::of).collect();
+                for (projection, from) in &mut self.projections {
+                    let known = entries.partition_point(|entry| entry.record.offset < *from);
+                    if known < entries.len() {
+                        projection.apply(&entries[known..]);
                     }
                 }
                 let position = self.reader.position();
@@ -215,7 +238,7 @@ mod tests {
         fn restore(&mut self, _: &[u8]) -> Result<(), String> {
             Ok(())
         }
-        fn apply(&mut self, _: &Record) {}
+        fn apply(&mut self, _: &[Entry<'_>]) {}
         fn snapshot(&self) -> Vec<u8> {
             Vec::new()
         }

@@ -7,8 +7,7 @@ use headwater_shared::envelope::Envelope;
 use serde::{Deserialize, Serialize};
 
 use super::identity;
-use crate::journal::Record;
-use crate::projection::Projection;
+use crate::projection::{Entry, Projection};
 
 /// The format of the snapshot.
 const SNAPSHOT_VERSION: u8 = 1;
@@ -29,6 +28,18 @@ struct State {
 #[derive(Default, Serialize, Deserialize)]
 struct Known {
     next: BTreeMap<String, u64>,
+}
+
+impl Known {
+    fn reached(&mut self, source: &str, position: u64) {
+        let after = position.saturating_add(1);
+        match self.next.get_mut(source) {
+            Some(next) => *next = after.max(*next),
+            None => {
+                self.next.insert(source.to_owned(), after);
+            }
+        }
+    }
 }
 
 impl Positions {
@@ -68,15 +79,13 @@ impl Projection for Positions {
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record) {
-        let Ok(Envelope::Publish(publish)) = record.envelope() else { return };
-        let Some((source, position)) = identity::of(&publish) else { return };
+    fn apply(&mut self, entries: &[Entry<'_>]) {
         let mut state = self.lock();
-        let after = position.saturating_add(1);
-        match state.known.next.get_mut(source) {
-            Some(next) => *next = after.max(*next),
-            None => {
-                state.known.next.insert(source.to_owned(), after);
+        for entry in entries {
+            if let Some(Envelope::Publish(publish)) = &entry.envelope
+                && let Some((source, position)) = identity::of(publish)
+            {
+                state.known.reached(source, position);
             }
         }
     }
@@ -96,6 +105,7 @@ mod tests {
     use headwater_shared::envelope::Publish;
 
     use super::*;
+    use crate::journal::Record;
 
     fn record(source: &str, position: u64) -> Record {
         let mut properties = Vec::new();
@@ -122,7 +132,7 @@ mod tests {
     fn positions_follow_from_the_records_and_survive_a_snapshot() {
         let mut positions = Positions::default();
         for (source, position) in [("a", 4), ("b", 0), ("a", 5), ("a", 2)] {
-            positions.apply(&record(source, position));
+            positions.apply(&[Entry::of(&record(source, position))]);
         }
         let mut restored = Positions::default();
         restored.restore(&positions.snapshot()).expect("our own");

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit};
 use log_lite::{DropCause, Storage, WhenFull};
 use tracing::{error, info, warn};
 
 use super::blocked::{BRIM_BYTES, Blocked};
+use super::pending::{Arena, Fullness, Pending};
 use super::tail::Commit;
-use super::{Fullness, Journal, NewRecord, Pending, Shared, lock};
+use super::{Journal, NewRecord, Shared, lock};
 
 /// After a commit failed for want of room, publishers may try again this much later.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -33,6 +33,7 @@ where
             let mut committer = Committer {
                 journal: Journal { shared },
                 log,
+                arena: Arena::default(),
                 segments: 0,
                 retained: Instant::now(),
                 retain_every,
@@ -45,6 +46,8 @@ where
 struct Committer<S: Storage> {
     journal: Journal,
     log: log_lite::Journal<S>,
+    /// Empty between two commits; the next one takes its place.
+    arena: Arena,
     /// Segments that were made when retention ran last, and when that was.
     segments: u64,
     retained: Instant,
@@ -98,9 +101,9 @@ impl<S: Storage> Committer<S> {
     }
 
     /// Waits for records and takes all of them: the next batch gathers while this one is written.
-    fn take(&self) -> Taken {
+    fn take(&mut self) -> Taken {
         let mut pending = lock(&self.journal.shared.pending);
-        while pending.records.is_empty()
+        while pending.arena.count() == 0
             && pending.closed.is_none()
             && !pending.look
             && !self.is_time()
@@ -115,12 +118,12 @@ impl<S: Storage> Committer<S> {
                 .0;
         }
         let look = std::mem::take(&mut pending.look);
-        let bytes = Bytes::from(std::mem::take(&mut pending.bytes));
-        let records: Arc<[_]> = std::mem::take(&mut pending.records).into();
-        let first = pending.first;
-        pending.first += records.len() as u64;
-        pending.committing = bytes.len();
-        Taken { commit: Commit { first, bytes, records }, closed: pending.closed.is_some(), look }
+        let first = pending.swap(&mut self.arena);
+        let closed = pending.closed.is_some();
+        drop(pending);
+        let commit = self.arena.commit(first);
+        self.arena.clear();
+        Taken { commit, closed, look }
     }
 
     fn is_time(&self) -> bool {
@@ -154,8 +157,8 @@ impl<S: Storage> Committer<S> {
 
     fn write(&mut self, commit: &Commit) -> Result<(), Failure> {
         for meta in commit.records.iter() {
-            let key = &commit.bytes[meta.start..meta.value_start];
-            let value = &commit.bytes[meta.value_start..meta.end];
+            let key = &commit.bytes[meta.key()];
+            let value = &commit.bytes[meta.value()];
             self.log.append(meta.partition, meta.time_ms, key, value)?;
         }
         self.log.commit()?;

@@ -9,6 +9,7 @@ mod blocked;
 mod committer;
 mod history;
 mod metrics;
+mod pending;
 mod reader;
 mod tail;
 mod types;
@@ -31,6 +32,7 @@ pub use reader::{ReadError, Reader};
 pub use types::{AppendError, Durable, JournalStats, NewRecord, Reads, Record, Ticket};
 
 use history::HistoryReader;
+use pending::{Fullness, Pending};
 use tail::Tail;
 
 /// The partition that holds what belongs to no stream: session changes and ticks.
@@ -75,40 +77,6 @@ struct Shared {
     /// Other logs that hold records of these partitions too.
     histories: OnceLock<BTreeMap<u16, Arc<History>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What has gathered for the next commit: one arena, so an append allocates nothing.
-#[derive(Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    records: Vec<tail::Meta>,
-    first: u64,
-    generation: u64,
-    closed: Option<&'static str>,
-    /// Bytes that the committer holds at the moment.
-    committing: usize,
-    fullness: Fullness,
-    /// The committer is to look at retention again.
-    look: bool,
-    /// Not all readers have said yet what they need, so nothing may be deleted.
-    readers_missing: bool,
-}
-
-/// What a log that blocks still takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Fullness {
-    #[default]
-    Room,
-    /// Publishers wait.
-    Full,
-    /// Nothing is taken but what follows from what is there.
-    Brim,
-}
-
-impl Pending {
-    fn next_offset(&self) -> u64 {
-        self.first + self.records.len() as u64
-    }
 }
 
 impl Journal {
@@ -171,29 +139,12 @@ impl Journal {
         if pending.fullness == Fullness::Brim && !blocked::is_derived(record.envelope) {
             return Err(AppendError::Full);
         }
-        let start = pending.bytes.len();
-        if start + size > PENDING_BYTES_LIMIT {
-            return Err(AppendError::Overload(start));
+        let waiting = pending.arena.used();
+        if waiting + record.key.len() + size > PENDING_BYTES_LIMIT {
+            return Err(AppendError::Overload(waiting));
         }
-        pending.bytes.extend_from_slice(record.key.as_bytes());
-        let value_start = pending.bytes.len();
-        pending.bytes.resize(value_start + size, 0);
-        let used = record
-            .envelope
-            .encode(&mut pending.bytes[value_start..])
-            .expect("size_max is an upper bound of the encoded envelope")
-            .len();
-        pending.bytes.truncate(value_start + used);
-        let ticket = Ticket { offset: pending.next_offset(), generation: pending.generation };
-        let meta = tail::Meta {
-            partition: record.partition,
-            time_ms: record.time_ms,
-            start,
-            value_start,
-            end: value_start + used,
-        };
-        pending.records.push(meta);
-        if pending.records.len() == 1 {
+        let ticket = pending.put(record, size);
+        if pending.arena.count() == 1 {
             self.shared.work.notify_one();
         }
         Ok(ticket)
@@ -216,7 +167,7 @@ impl Journal {
             let notified = self.shared.room.notified();
             {
                 let pending = lock(&self.shared.pending);
-                let waiting = pending.bytes.len() + pending.committing;
+                let waiting = pending.arena.used() + pending.committing;
                 if pending.closed.is_some() || (waiting < PENDING_BYTES_MAX && may(&pending)) {
                     return;
                 }

@@ -58,7 +58,9 @@ impl Reader {
     /// Goes to another offset.
     pub fn seek(&mut self, offset: u64) {
         self.position = offset;
-        self.disk = None;
+        if let Some(disk) = &mut self.disk {
+            disk.seek(offset);
+        }
         if let Some(history) = &mut self.history {
             history.forget();
         }
@@ -70,6 +72,15 @@ impl Reader {
     /// # Errors
     /// [`ReadError`] names the range; the next call goes on behind it.
     pub fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        self.read_to(u64::MAX, bytes_max)
+    }
+
+    /// As [`Reader::read`], of the records below `end`; what comes from a file may go a little
+    /// beyond.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_to(&mut self, end: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
         loop {
             if let Some(to) = self.in_history() {
                 // Back in the journal, it would go on where it stood before.
@@ -81,12 +92,12 @@ impl Reader {
                 }
                 return Ok(self.took(records, false));
             }
-            let in_memory = lock(&self.shared.tail).read(self.position, bytes_max);
+            let in_memory = lock(&self.shared.tail).read(self.position, end, bytes_max);
             if let Some(records) = in_memory {
                 self.disk = None;
                 return Ok(self.took(records, true));
             }
-            match self.read_disk(bytes_max) {
+            match self.read_disk(end, bytes_max) {
                 Ok(records) => return Ok(self.took(records, false)),
                 Err(problem) => {
                     if let log_lite::ReadError::Trimmed { start } = problem {
@@ -138,8 +149,12 @@ impl Reader {
         })
     }
 
-    fn read_disk(&mut self, bytes_max: usize) -> Result<Vec<Record>, log_lite::ReadError> {
-        let limit = self.shared.durable.borrow().end;
+    fn read_disk(
+        &mut self,
+        end: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, log_lite::ReadError> {
+        let limit = self.shared.durable.borrow().end.min(end);
         let disk = match self.disk.as_mut() {
             Some(disk) => disk,
             None => {

@@ -1,22 +1,49 @@
 //! The newest commits, in memory, for readers that have caught up.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::Record;
 
-/// The tail holds at most this many bytes of records.
+/// The tail holds at most this many bytes of records, but for its two newest commits.
 const TAIL_BYTES_MAX: usize = 1 << 20;
 
-/// Where a record lies in the arena of its commit.
+/// A reader that is at the newest commit but one is not behind: it works on what came while the
+/// newest was written. Under a flood each commit is as large as the tail.
+const COMMITS_MIN: usize = 2;
+
+/// Where a record lies in the bytes of its commit, of which there are less than 4 GiB.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Meta {
-    pub(super) partition: u16,
     pub(super) time_ms: i64,
-    pub(super) start: usize,
-    pub(super) value_start: usize,
-    pub(super) end: usize,
+    start: u32,
+    value_start: u32,
+    end: u32,
+    pub(super) partition: u16,
+}
+
+impl Meta {
+    pub(super) fn new(
+        partition: u16,
+        time_ms: i64,
+        start: usize,
+        value_start: usize,
+        end: usize,
+    ) -> Self {
+        let place = |at| u32::try_from(at).expect("a commit is far smaller than 4 GiB");
+        let (start, value_start, end) = (place(start), place(value_start), place(end));
+        Self { time_ms, start, value_start, end, partition }
+    }
+
+    pub(super) fn key(&self) -> Range<usize> {
+        self.start as usize..self.value_start as usize
+    }
+
+    pub(super) fn value(&self) -> Range<usize> {
+        self.value_start as usize..self.end as usize
+    }
 }
 
 /// One commit, as it was appended.
@@ -36,14 +63,14 @@ impl Commit {
         self.bytes.len() + size_of_val::<[Meta]>(&self.records)
     }
 
-    fn record(&self, index: usize) -> Record {
+    pub(super) fn record(&self, index: usize) -> Record {
         let meta = self.records[index];
         Record {
             offset: self.first + index as u64,
             partition: meta.partition,
             time_ms: meta.time_ms,
-            key: self.bytes.slice(meta.start..meta.value_start),
-            value: self.bytes.slice(meta.value_start..meta.end),
+            key: self.bytes.slice(meta.key()),
+            value: self.bytes.slice(meta.value()),
         }
     }
 }
@@ -64,15 +91,16 @@ impl Tail {
         self.end = commit.end();
         self.bytes += commit.cost();
         self.commits.push_back(commit);
-        while self.bytes > TAIL_BYTES_MAX && self.commits.len() > 1 {
+        while self.bytes > TAIL_BYTES_MAX && self.commits.len() > COMMITS_MIN {
             if let Some(old) = self.commits.pop_front() {
                 self.bytes -= old.cost();
             }
         }
     }
 
-    /// Records from `position` on, about `bytes_max`; `None` if they are no longer in memory.
-    pub(super) fn read(&self, position: u64, bytes_max: usize) -> Option<Vec<Record>> {
+    /// Records from `position` on and below `end`, about `bytes_max`; `None` if they are no longer
+    /// in memory.
+    pub(super) fn read(&self, position: u64, end: u64, bytes_max: usize) -> Option<Vec<Record>> {
         let start = self.commits.front().map_or(self.end, |commit| commit.first);
         if position < start {
             return None;
@@ -82,13 +110,17 @@ impl Tail {
         let skip = self.commits.partition_point(|commit| commit.end() <= position);
         for commit in self.commits.iter().skip(skip) {
             let from = usize::try_from(position.saturating_sub(commit.first)).unwrap_or(usize::MAX);
-            for index in from..commit.records.len() {
+            let to = usize::try_from(end.saturating_sub(commit.first)).unwrap_or(usize::MAX);
+            for index in from..to.min(commit.records.len()) {
                 let record = commit.record(index);
                 bytes += record.key.len() + record.value.len() + size_of::<Record>();
                 out.push(record);
                 if bytes >= bytes_max {
                     return Some(out);
                 }
+            }
+            if end <= commit.end() {
+                break;
             }
         }
         Some(out)
@@ -106,13 +138,7 @@ mod tests {
             let start = bytes.len();
             bytes.extend_from_slice(b"k");
             bytes.extend_from_slice(value.as_bytes());
-            records.push(Meta {
-                partition: 1,
-                time_ms: 0,
-                start,
-                value_start: start + 1,
-                end: bytes.len(),
-            });
+            records.push(Meta::new(1, 0, start, start + 1, bytes.len()));
         }
         Commit { first, bytes: bytes.into(), records: records.into() }
     }
@@ -122,12 +148,14 @@ mod tests {
         let mut tail = Tail::starting_at(10);
         tail.push(commit(10, &["a", "b", "c"]));
         tail.push(commit(13, &["d"]));
-        let read = tail.read(11, usize::MAX).expect("in memory");
+        let read = tail.read(11, u64::MAX, usize::MAX).expect("in memory");
         let offsets: Vec<u64> = read.iter().map(|record| record.offset).collect();
         assert_eq!(offsets, [11, 12, 13]);
         assert_eq!(&read[2].value[..], b"d");
-        assert_eq!(tail.read(14, usize::MAX).expect("caught up").len(), 0);
-        assert!(tail.read(9, usize::MAX).is_none(), "older than the tail");
+        let read = tail.read(11, 13, usize::MAX).expect("in memory");
+        assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), [11, 12]);
+        assert_eq!(tail.read(14, u64::MAX, usize::MAX).expect("caught up").len(), 0);
+        assert!(tail.read(9, u64::MAX, usize::MAX).is_none(), "older than the tail");
     }
 
     #[test]
@@ -137,7 +165,18 @@ mod tests {
         for first in 0..4 {
             tail.push(commit(first, &[&large]));
         }
-        assert!(tail.read(0, 1).is_none());
-        assert_eq!(tail.read(3, 1).expect("the newest stays")[0].offset, 3);
+        assert!(tail.read(1, u64::MAX, 1).is_none());
+        assert_eq!(tail.read(3, u64::MAX, 1).expect("the newest stays")[0].offset, 3);
+    }
+
+    #[test]
+    fn the_two_newest_commits_stay_however_large_they_are() {
+        let mut tail = Tail::starting_at(0);
+        let large = "x".repeat(2 * TAIL_BYTES_MAX);
+        for first in 0..4 {
+            tail.push(commit(first, &[&large]));
+        }
+        assert!(tail.read(1, u64::MAX, 1).is_none());
+        assert_eq!(tail.read(2, u64::MAX, 1).expect("the newest but one")[0].offset, 2);
     }
 }

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session::{Change, OldStored, Position, Stored, StoredWill};
 use super::share;
-use crate::journal::Record;
-use crate::projection::Projection;
+use crate::projection::{Entry, Projection};
 use crate::stream::filter_matches;
 
 /// Retained messages that are kept, and bytes of them; what comes above is delivered and stored as
@@ -308,24 +307,27 @@ impl Projection for StateProjection {
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record) {
-        match record.envelope() {
-            Ok(Envelope::Publish(publish)) => {
-                if publish.retain {
-                    self.0.lock().retain(record.offset, &publish, &record.value);
+    fn apply(&mut self, entries: &[Entry<'_>]) {
+        let mut inner = self.0.lock();
+        for Entry { record, envelope } in entries {
+            match envelope {
+                Some(Envelope::Publish(publish)) => {
+                    if publish.retain {
+                        inner.retain(record.offset, publish, &record.value);
+                    }
+                    if let (2, Some(id)) = (publish.qos, publish.packet_id)
+                        && let Some(stored) = inner.sessions.get_mut(publish.client)
+                    {
+                        stored.open.insert(id);
+                    }
                 }
-                if let (2, Some(id)) = (publish.qos, publish.packet_id)
-                    && let Some(stored) = self.0.lock().sessions.get_mut(publish.client)
-                {
-                    stored.open.insert(id);
+                Some(Envelope::Session(session)) => {
+                    if let Some(change) = Change::decode(session.change) {
+                        inner.change(session.client, change, record.offset);
+                    }
                 }
+                _ => {}
             }
-            Ok(Envelope::Session(session)) => {
-                if let Some(change) = Change::decode(session.change) {
-                    self.0.lock().change(session.client, change, record.offset);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -340,6 +342,7 @@ mod tests {
     use headwater_shared::envelope::Session;
 
     use super::*;
+    use crate::journal::Record;
     use crate::mqtt::packet::Will;
     use crate::mqtt::session::{InFlight, Phase};
 
@@ -360,7 +363,7 @@ mod tests {
             let value = envelope.encode(&mut buffer).expect("room").to_vec().into();
             let (key, partition, time_ms) = (bytes::Bytes::new(), 0, 0);
             let record = Record { offset: self.offset, partition, time_ms, key, value };
-            self.projection.apply(&record);
+            self.projection.apply(&[Entry::of(&record)]);
             self.offset += 1;
         }
 

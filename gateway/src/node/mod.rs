@@ -9,7 +9,7 @@ mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit};
+use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Publish};
 use headwater_shared::node::{TimeRequest, TimeResponse, decode, encode};
 use headwater_shared::topic::{self, Subject};
 use serde::Serialize;
@@ -17,8 +17,8 @@ use serde_json::Value as Json;
 
 pub use block::{Sample, check as check_block};
 
-use crate::journal::{Durable, Record};
-use crate::projection::Projection;
+use crate::journal::Durable;
+use crate::projection::{Entry, Projection};
 use crate::stream::Incoming;
 use state::{Mark, State, Verdict};
 
@@ -111,6 +111,23 @@ struct LiveState {
 struct Projected {
     state: State,
     position: u64,
+}
+
+impl Projected {
+    fn apply(&mut self, publish: &Publish<'_>) {
+        let Some((node, subject)) = topic::parse(publish.topic) else { return };
+        if publish.rejected.is_some() {
+            return;
+        }
+        if subject == Subject::Blocks {
+            let verdict = self.state.judge(node, publish.payload, publish.arrival_ms);
+            if let Verdict::Fresh { mark, .. } = verdict {
+                self.state.accept(node, mark, publish.arrival_ms);
+            }
+        } else {
+            self.state.observe(node, subject, publish.payload, publish.arrival_ms);
+        }
+    }
 }
 
 /// The door's view, held while a block is admitted and appended, so that no other connection of
@@ -232,21 +249,13 @@ impl Projection for NodesProjection {
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, entries: &[Entry<'_>]) {
         let mut projected = lock(&self.nodes.projected);
-        projected.position = record.offset + 1;
-        let Ok(Envelope::Publish(publish)) = record.envelope() else { return };
-        let Some((node, subject)) = topic::parse(publish.topic) else { return };
-        if publish.rejected.is_some() {
-            return;
-        }
-        if subject == Subject::Blocks {
-            let verdict = projected.state.judge(node, publish.payload, publish.arrival_ms);
-            if let Verdict::Fresh { mark, .. } = verdict {
-                projected.state.accept(node, mark, publish.arrival_ms);
+        for Entry { record, envelope } in entries {
+            projected.position = record.offset + 1;
+            if let Some(Envelope::Publish(publish)) = envelope {
+                projected.apply(publish);
             }
-        } else {
-            projected.state.observe(node, subject, publish.payload, publish.arrival_ms);
         }
     }
 

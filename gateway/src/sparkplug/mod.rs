@@ -17,14 +17,14 @@ mod topic;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit};
+use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Publish};
 use serde_json::{Value as Json, json};
 
 pub use rows::{COLUMNS, MetricRow};
 
 use crate::config::Format;
-use crate::journal::{Durable, Record};
-use crate::projection::Projection;
+use crate::journal::Durable;
+use crate::projection::{Entry, Projection};
 use crate::stream::{Incoming, Streams};
 use payload::Payload;
 use requests::Requests;
@@ -93,6 +93,16 @@ struct LiveState {
 struct Projected {
     state: State,
     position: u64,
+}
+
+impl Projected {
+    /// What was rejected counts in the sequence of its edge node too: the same judgement says how.
+    fn apply(&mut self, offset: u64, publish: &Publish<'_>) {
+        let Ok(Parsed::Message(topic)) = topic::parse(publish.topic) else { return };
+        let payload = Payload::decode(publish.payload);
+        let verdict = self.state.judge(&topic, payload.as_ref(), LIMITS);
+        self.state.accept(&topic, verdict.change, offset);
+    }
 }
 
 /// The door's view, held while a message is judged and appended, so that no other message comes
@@ -275,18 +285,16 @@ impl Projection for SparkplugProjection {
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, entries: &[Entry<'_>]) {
         let mut projected = lock(&self.0.projected);
-        projected.position = record.offset + 1;
-        if !self.0.partitions.contains(&record.partition) {
-            return;
+        for Entry { record, envelope } in entries {
+            projected.position = record.offset + 1;
+            if self.0.partitions.contains(&record.partition)
+                && let Some(Envelope::Publish(publish)) = envelope
+            {
+                projected.apply(record.offset, publish);
+            }
         }
-        // What was rejected counts in the sequence of its edge node too: the same judgement says how.
-        let Ok(Envelope::Publish(publish)) = record.envelope() else { return };
-        let Ok(Parsed::Message(topic)) = topic::parse(publish.topic) else { return };
-        let payload = Payload::decode(publish.payload);
-        let verdict = projected.state.judge(&topic, payload.as_ref(), LIMITS);
-        projected.state.accept(&topic, verdict.change, record.offset);
     }
 
     fn skip(&mut self, _first: u64, end: u64) {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::payload::test_bytes;
 use super::*;
+use crate::journal::Record;
 use crate::stream::Value;
 
 const NBIRTH: &str = "spBv1.0/g/NBIRTH/n";
@@ -93,9 +94,9 @@ fn after_a_failed_commit_the_door_knows_what_is_on_disk_and_no_more() {
     assert_eq!((bench.name(1), bench.name(3)), (text("t"), text("p")));
 
     // The commit with the second birth fails.
-    bench.projection.apply(&first);
+    bench.projection.apply(&[Entry::of(&first)]);
     assert!(bench.sparkplug.live(durable(2, 1)).is_none(), "the projection is behind");
-    bench.projection.apply(&second);
+    bench.projection.apply(&[Entry::of(&second)]);
     assert!(bench.sparkplug.live(durable(2, 1)).is_some());
     assert_eq!(bench.name(3), text("t"));
     let said = bench.take(durable(2, 1), 2, NDATA, &test_bytes(Some(2), &[(None, Some(1))]));
@@ -108,7 +109,7 @@ fn a_restart_finds_the_births_that_were_there() {
     bench.sparkplug.open(durable(0, 0));
     let birth = test_bytes(Some(0), &[(Some("t"), Some(1))]);
     let (record, _) = bench.take(durable(0, 0), 0, NBIRTH, &birth);
-    bench.projection.apply(&record);
+    bench.projection.apply(&[Entry::of(&record)]);
     let mut later = Bench::new();
     later.projection.restore(&bench.projection.snapshot()).expect("our own bytes");
     assert_eq!(later.name(1), Value::Text("t".to_owned()), "also for a tool without a door");
@@ -137,7 +138,7 @@ proptest! {
                 payload.pop();
             }
             let (record, _) = bench.take(durable(0, 0), offset, TOPICS[*which], &payload);
-            bench.projection.apply(&record);
+            bench.projection.apply(&[Entry::of(&record)]);
         }
         let live = lock(&bench.sparkplug.live).state.clone();
         prop_assert_eq!(live, lock(&bench.sparkplug.projected).state.clone());

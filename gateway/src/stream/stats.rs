@@ -7,8 +7,7 @@ use headwater_shared::envelope::Envelope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::journal::Record;
-use crate::projection::Projection;
+use crate::projection::{Entry, Projection};
 use crate::stream::rows::gap_json;
 
 /// Gaps that are kept for the page; all of them are in their streams.
@@ -90,18 +89,20 @@ impl Projection for StreamStats {
         Ok(())
     }
 
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, entries: &[Entry<'_>]) {
         let mut counts = self.lock();
-        let stats = counts.partitions.entry(record.partition).or_default();
-        stats.records += 1;
-        stats.bytes += (record.key.len() + record.value.len()) as u64;
-        stats.newest_ms = stats.newest_ms.max(record.time_ms);
-        if let Ok(Envelope::Gap(gap)) = record.envelope() {
-            counts.gaps_total += 1;
-            let gap = (record.offset, record.partition, gap_json(&gap).to_string());
-            counts.gaps.push_back(gap);
-            if counts.gaps.len() > GAPS_MAX {
-                counts.gaps.pop_front();
+        for Entry { record, envelope } in entries {
+            let stats = counts.partitions.entry(record.partition).or_default();
+            stats.records += 1;
+            stats.bytes += (record.key.len() + record.value.len()) as u64;
+            stats.newest_ms = stats.newest_ms.max(record.time_ms);
+            if let Some(Envelope::Gap(gap)) = envelope {
+                counts.gaps_total += 1;
+                let gap = (record.offset, record.partition, gap_json(gap).to_string());
+                counts.gaps.push_back(gap);
+                if counts.gaps.len() > GAPS_MAX {
+                    counts.gaps.pop_front();
+                }
             }
         }
     }

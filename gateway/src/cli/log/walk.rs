@@ -11,7 +11,7 @@ use super::select::{Bound, Wanted};
 use crate::config::Format;
 use crate::exit::{Code, Failure};
 use crate::journal::Record;
-use crate::projection::Projection;
+use crate::projection::{Entry, Projection};
 
 /// Whether to go on.
 pub(super) type Flow = std::ops::ControlFlow<()>;
@@ -143,8 +143,9 @@ impl Names {
     }
 
     fn apply(&mut self, record: &Record) {
+        let entry = [Entry::of(record)];
         for projection in &mut self.projections {
-            projection.apply(record);
+            projection.apply(&entry);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::mqtt::frame::{Outgoing, PUBCOMP, PUBREC, PUBREL, put_ack, read_ack, s
 use crate::mqtt::packet::{Fault, Packet, Version};
 use crate::mqtt::session::{Action, Change, Session};
 use crate::mqtt::state::MqttState;
-use crate::projection::Projection;
+use crate::projection::{Entry, Projection};
 
 /// Few ids, so that they are used again and again.
 const IDS: u16 = 2;
@@ -173,7 +173,8 @@ impl World {
             }
             let (offset, value) = (self.durable.end, value.into());
             let key = bytes::Bytes::new();
-            self.projection.apply(&Record { offset, partition: 0, time_ms: 0, key, value });
+            let record = Record { offset, partition: 0, time_ms: 0, key, value };
+            self.projection.apply(&[Entry::of(&record)]);
             self.durable.end += 1;
         }
     }

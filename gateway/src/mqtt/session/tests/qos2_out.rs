@@ -15,7 +15,7 @@ use crate::mqtt::frame::{
 use crate::mqtt::packet::{Fault, Packet, Version};
 use crate::mqtt::session::{Action, Change, InFlight, Offer, Phase, Session, Subscription};
 use crate::mqtt::state::MqttState;
-use crate::projection::Projection;
+use crate::projection::{self, Projection};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -119,7 +119,8 @@ impl World {
             let mut buffer = vec![0; envelope.size_max()];
             let value = envelope.encode(&mut buffer).expect("room").to_vec().into();
             let (offset, key) = (self.durable.end, bytes::Bytes::new());
-            self.projection.apply(&Record { offset, partition: 0, time_ms: 0, key, value });
+            let record = Record { offset, partition: 0, time_ms: 0, key, value };
+            self.projection.apply(&[projection::Entry::of(&record)]);
             self.log.push(Entry::Other);
             self.durable.end += 1;
         }
