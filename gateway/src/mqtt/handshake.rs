@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::auth::Pass;
+use super::bounds::Stranger;
 use super::codec::{self, BadConnect};
 use super::connection::{Connection, Start, unix_ms};
 use super::context::Context;
@@ -34,7 +35,9 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     refuse: Option<Fault>,
 ) -> Option<Connection<S>> {
     let mut wire = Wire::new(stream);
-    let connect = match timeout_at(deadline, read_connect(&mut wire, context)).await {
+    // Held until the client is let in: till then its CONNECT is in memory, will and all.
+    let mut room = context.bounds.stranger();
+    let connect = match timeout_at(deadline, read_connect(&mut wire, context, &mut room)).await {
         // A port scan, or a client that gave up: nothing was asked.
         Ok(Ok(None)) => return None,
         Ok(Ok(Some(connect))) => connect,
@@ -75,8 +78,13 @@ pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
 async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     context: &Context,
+    room: &mut Stranger,
 ) -> Result<Option<Connect>, BadConnect> {
     loop {
+        // The first byte decides: what is not CONNECT is not waited for.
+        if wire.inbuf.first().is_some_and(|first| first >> 4 != frame::CONNECT) {
+            return Err(BadConnect::Silent(Fault::protocol("the first packet is not CONNECT")));
+        }
         let split = frame::split(&wire.inbuf, context.bounds.packet_bytes());
         if let Some(frame) = split.map_err(BadConnect::Silent)? {
             let connect = codec::read_connect(&frame)?;
@@ -84,9 +92,9 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(
             wire.consume(used);
             return Ok(Some(connect));
         }
-        // The first byte decides: what is not CONNECT is not waited for.
-        if wire.inbuf.first().is_some_and(|first| first >> 4 != frame::CONNECT) {
-            return Err(BadConnect::Silent(Fault::protocol("the first packet is not CONNECT")));
+        if !room.has_sent(wire.inbuf.len()) {
+            let why = "too many clients send a long CONNECT at a time";
+            return Err(BadConnect::Silent(Fault::new(reason::SERVER_BUSY, why)));
         }
         match wire.next(true).await {
             Ok(Event::Read(_) | Event::Wrote(_)) => {}

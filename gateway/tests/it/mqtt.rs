@@ -1,9 +1,14 @@
 //! The front door, byte by byte.
 
+use std::time::Duration;
+
 use headwater::config::MqttConfig;
 use headwater::journal::{Journal, JournalOptions};
 use headwater::mqtt::hash_password;
 use headwater_shared::envelope::Envelope;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use crate::door::Door;
 use crate::raw::{Raw, connect_bytes, connect_with, publish_bytes, subscribe_bytes};
@@ -247,6 +252,60 @@ async fn a_malformed_packet_ends_its_connection_only_and_is_counted_by_reason() 
     assert_eq!(raw.packet().await, None, "no CONNECT, no answer");
     good.send(&[0xC0, 0]).await;
     assert_eq!(good.packet().await, Some(vec![0xD0, 0]));
+    door.close().await;
+}
+
+/// CONNECT of 3.1.1 with a will of so many bytes.
+fn long_connect(client: &str, will_bytes: usize) -> Vec<u8> {
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 0x06, 0, 0, 0, client.len() as u8];
+    body.extend_from_slice(client.as_bytes());
+    body.extend_from_slice(&[0, 1, b'w']);
+    body.extend_from_slice(&u16::try_from(will_bytes).expect("a will").to_be_bytes());
+    body.resize(body.len() + will_bytes, b'x');
+    let length = body.len();
+    let low = |shift: usize| (length >> shift & 0x7F) as u8;
+    let mut packet = vec![0x10, low(0) | 0x80, low(7) | 0x80, low(14)];
+    packet.extend_from_slice(&body);
+    packet
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_connect_takes_memory_of_all_who_are_not_let_in_and_of_nobody_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let door = Door::open(dir.path(), "");
+    let whole = long_connect("large", 60_000);
+    let (mut large, connack) = Raw::connect(door.address, &whole).await;
+    assert_eq!(connack, [0x20, 2, 0, 0], "a long CONNECT is fine");
+    let mut halves = Vec::new();
+    for _ in 0..100 {
+        let mut half = TcpStream::connect(door.address).await.expect("the door is open");
+        // The door may not hear it to the end.
+        let _ = half.write_all(&whole[..whole.len() - 1]).await;
+        halves.push(half);
+    }
+    let refused = async {
+        while door.metrics.faults(0x89) < 20 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(9), refused).await.expect("100 times 58 KiB are too much");
+    let (_small, connack) = Raw::connect(door.address, &connect_bytes(4, "small", true, 0)).await;
+    assert_eq!(connack, [0x20, 2, 0, 0], "a short CONNECT needs none of it");
+    large.send(&[0xC0, 0]).await;
+    assert_eq!(large.packet().await, Some(vec![0xD0, 0]));
+    drop(halves);
+    let again = async {
+        loop {
+            let mut later = TcpStream::connect(door.address).await.expect("the door is open");
+            let _ = later.write_all(&long_connect("later", 60_000)).await;
+            let mut connack = [0; 4];
+            if later.read_exact(&mut connack).await.is_ok() {
+                return connack;
+            }
+        }
+    };
+    let connack = timeout(Duration::from_secs(20), again).await.expect("their room is free again");
+    assert_eq!(connack, [0x20, 2, 0, 0]);
     door.close().await;
 }
 
