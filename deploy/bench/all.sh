@@ -15,6 +15,7 @@ CONNECTIONS=1 WINDOW=100 BAR=1 run ./publish.sh
 QOS=0 BAR=3 run ./publish.sh
 run ./window1.sh
 run ./fanout.sh
+run ./beside.sh
 run ./idle.sh
 run ./churn.sh
 run ./offline.sh

@@ -2,6 +2,7 @@
 //! costs the machine less than the broker under test. Each subcommand prints `name=value` pairs on
 //! one line; `deploy/bench/` runs them beside a peer and compares.
 
+mod beside;
 mod churn;
 mod client;
 mod connects;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Load {
     /// Publish as fast as the broker acknowledges: messages a second and their latency
     Publish(publish::Load),
+    /// Publishers beside subscribers of other topics, in turns with publishers alone
+    Beside(beside::Load),
     /// One message at a time, in turns with one write and one fdatasync
     Window1(window1::Load),
     /// One publisher and many subscribers: messages delivered a second
@@ -52,6 +55,7 @@ enum Load {
 async fn main() -> io::Result<()> {
     let line = match Arguments::parse().load {
         Load::Publish(load) => publish::run(&load).await?,
+        Load::Beside(load) => beside::run(&load).await?,
         Load::Window1(load) => window1::run(&load).await?,
         Load::Fanout(load) => fanout::run(&load).await?,
         Load::Idle(load) => idle::run(&load).await?,

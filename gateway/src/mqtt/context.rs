@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::auth::Gate;
 use super::bounds::Bounds;
 use super::complaints::Complaints;
+use super::lookout::Lookout;
 use super::metrics::MqttMetrics;
 use super::packet::Will;
 use super::registry::Registry;
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) gate: Gate,
     pub(crate) registry: Arc<Registry>,
     pub(crate) shares: Shares,
+    pub(crate) lookout: Lookout,
     pub(crate) sys: Sys,
     pub(crate) metrics: MqttMetrics,
     pub(crate) complaints: Complaints,

@@ -8,6 +8,7 @@ use headwater_shared::envelope::{Envelope, Publish};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 
+use super::lookout::{Look, Lookout, Watch};
 use super::metrics::MqttMetrics;
 use super::session::{InFlight, Offer, Outbound, Phase, Position};
 use super::share::{Membership, Shares};
@@ -43,6 +44,8 @@ pub(crate) enum Waiting {
     Client,
     /// A commit.
     Durable,
+    /// The lookout tells of a record.
+    Told,
     /// The state has to catch up with a subscription.
     State,
     /// Nothing; it is the others' turn.
@@ -80,12 +83,14 @@ struct Retaining {
 /// What a connection needs for its subscriptions.
 pub(crate) struct Deliver {
     reader: Option<Reader>,
+    /// Says which records the reader can pass by, once there is a subscription of its own.
+    watch: Option<Watch>,
     again: VecDeque<InFlight>,
     retaining: VecDeque<Retaining>,
     /// Its parts in shared subscriptions, and what it was given there and has not sent.
     memberships: Vec<Membership>,
     given: VecDeque<(Arc<str>, u64, Record)>,
-    /// Another member has dealt something out to this one.
+    /// Another member has dealt something out to this one, or the lookout has told of something.
     pub(crate) dealt: Arc<Notify>,
     /// The `$SYS` topics, once they were subscribed to.
     pub(crate) feed: Option<Feed>,
@@ -94,6 +99,7 @@ pub(crate) struct Deliver {
 /// What the deliverer reads from and tells.
 pub(crate) struct Sources<'a> {
     pub(crate) journal: &'a Journal,
+    pub(crate) lookout: &'a Lookout,
     pub(crate) state: &'a MqttState,
     pub(crate) applied: u64,
     pub(crate) metrics: &'a MqttMetrics,
@@ -105,6 +111,7 @@ impl Deliver {
     pub(crate) fn new(again: Vec<InFlight>) -> Self {
         Self {
             reader: None,
+            watch: None,
             again: again.into(),
             retaining: VecDeque::new(),
             memberships: Vec::new(),
@@ -119,6 +126,34 @@ impl Deliver {
     pub(crate) fn feed(&mut self, sys: &Sys, retained: Vec<String>) {
         let feed = self.feed.get_or_insert_with(|| Feed::new(sys));
         retained.into_iter().for_each(|filter| feed.retained(filter));
+    }
+
+    /// The session has a subscription of its own for the records from `since` on.
+    pub(crate) fn look_out(
+        &mut self,
+        lookout: &Lookout,
+        filter: &str,
+        since: u64,
+        journal: &Journal,
+    ) {
+        let watch = self.watch.get_or_insert_with(|| lookout.join(&self.dealt));
+        watch.add(lookout, filter, since, journal.durable().end);
+    }
+
+    /// The session has this subscription of its own no more.
+    pub(crate) fn look_away(&mut self, lookout: &Lookout, filter: &str) {
+        if let Some(watch) = &self.watch {
+            watch.remove(lookout, filter);
+        }
+    }
+
+    /// Looks out no more, and moves `outbound` behind what is known not to be for it.
+    pub(crate) fn look_no_more(&mut self, lookout: &Lookout, outbound: &mut Outbound) {
+        let Some(watch) = self.watch.take() else { return };
+        if let Look::NothingBefore(end) = watch.next(lookout, outbound.next()) {
+            outbound.skip_to(end);
+        }
+        watch.leave(lookout, outbound.own_filters());
     }
 
     /// Takes part in the shared subscription `filter`.
@@ -370,9 +405,7 @@ impl Deliver {
     ) -> (Waiting, Option<ReadError>) {
         let mut looked_at = 0;
         let reader = self.reader.get_or_insert_with(|| sources.journal.reader(outbound.next()));
-        if reader.position() != outbound.next() {
-            reader.seek(outbound.next());
-        }
+        let Some(watch) = &self.watch else { return (Waiting::Idle, None) };
         loop {
             if out.len() >= OUT_BYTES_MAX {
                 return (Waiting::Client, None);
@@ -380,8 +413,21 @@ impl Deliver {
             if looked_at >= RECORDS_A_TURN {
                 return (Waiting::Turn, None);
             }
+            let end = match watch.next(sources.lookout, outbound.next()) {
+                Look::At(range) => {
+                    outbound.skip_to(range.start);
+                    range.end
+                }
+                Look::NothingBefore(end) => {
+                    outbound.skip_to(end);
+                    return (Waiting::Told, None);
+                }
+            };
+            if reader.position() != outbound.next() {
+                reader.seek(outbound.next());
+            }
             let bytes_max = (outbound.room() * ROOM_BYTES).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
-            let records = match read(reader, sources.journal, bytes_max) {
+            let records = match read(reader, sources.journal, end, bytes_max) {
                 Ok(records) if records.is_empty() => return (Waiting::Durable, None),
                 Ok(records) => records,
                 Err(problem) => {
@@ -395,7 +441,6 @@ impl Deliver {
             looked_at += records.len();
             for record in &records {
                 if out.len() >= OUT_BYTES_MAX || !offer(outbound, sources, record, out) {
-                    reader.seek(outbound.next());
                     return (Waiting::Client, None);
                 }
             }
@@ -437,21 +482,22 @@ fn count(metrics: &MqttMetrics, offer: Offer) {
 
 pub(crate) fn record_at(journal: &Journal, offset: u64) -> Option<Record> {
     let mut reader = journal.reader(offset);
-    let records = read(&mut reader, journal, 1).ok()?;
+    let records = read(&mut reader, journal, offset + 1, 1).ok()?;
     records.into_iter().next().filter(|record| record.offset == offset)
 }
 
-/// Reads; where the disk may have to be waited for, the runtime's other tasks go on meanwhile.
+/// Reads what is below `end`; where the disk may have to be waited for, the runtime's other tasks go on meanwhile.
 pub(crate) fn read(
     reader: &mut Reader,
     journal: &Journal,
+    end: u64,
     bytes_max: usize,
 ) -> Result<Vec<Record>, ReadError> {
     let far = journal.durable().end.saturating_sub(reader.position()) > FAR_BEHIND;
     let threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     if far && threads {
-        tokio::task::block_in_place(|| reader.read(bytes_max))
+        tokio::task::block_in_place(|| reader.read_to(end, bytes_max))
     } else {
-        reader.read(bytes_max)
+        reader.read_to(end, bytes_max)
     }
 }

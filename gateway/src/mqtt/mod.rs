@@ -23,6 +23,7 @@ mod deliver;
 mod frame;
 mod handshake;
 mod listen;
+mod lookout;
 mod metrics;
 mod packet;
 mod peer;

@@ -20,6 +20,7 @@ use super::connection::unix_ms;
 use super::context::Context;
 use super::handshake::handshake;
 use super::listen::{Arrival, Listeners, Opener, Renewal, Socket, Unopened, Way, keep_fresh};
+use super::lookout::Lookout;
 use super::metrics::MqttMetrics;
 use super::packet::{Fault, reason};
 use super::peer::Peer;
@@ -99,6 +100,7 @@ impl MqttServer {
     ) -> io::Result<Self> {
         let listeners = Listeners::bind(config)?;
         let context = Arc::new(Context {
+            lookout: Lookout::new(intake.journal().durable().end),
             intake,
             state,
             applied,
@@ -155,6 +157,7 @@ impl MqttServer {
         let mut connections = JoinSet::new();
         wills::resume(&context);
         let figures = tokio::spawn(figures(Arc::clone(&context)));
+        let lookout = tokio::spawn(look_out(Arc::clone(&context)));
         listeners.announce();
         let opener = listeners.opener().clone();
         if let Some(tls) = opener.tls().cloned() {
@@ -192,6 +195,7 @@ impl MqttServer {
         if tokio::time::timeout(SHUTDOWN_MAX, all).await.is_err() {
             warn!("connections that did not settle in time are cut");
         }
+        lookout.abort();
     }
 }
 
@@ -281,6 +285,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Option<Served> {
     let connection = handshake(stream, peer, &context, deadline, refuse).await?;
     Some(Box::pin(Box::new(connection).run()))
+}
+
+/// Tells subscribers where the log has something for them.
+async fn look_out(context: Arc<Context>) {
+    context.lookout.run(context.journal()).await;
 }
 
 /// Keeps the `$SYS` topics up to date.

@@ -75,8 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Settles will, session and shared subscriptions. The client id is free again after this.
     pub(super) async fn leave(self: Box<Self>, end: &End) {
-        let Self { context, session, mut deliver, claim, will, expiry_s, wire, mut pass, .. } =
-            *self;
+        let Self {
+            context, mut session, mut deliver, claim, will, expiry_s, wire, mut pass, ..
+        } = *self;
         // A reload may have come since its last turn; who has no place any more keeps the last word.
         let access = context.gate.renew(&mut pass).unwrap_or_else(|_| Arc::clone(pass.access()));
         // The socket closes before anything is waited for, and the user may have another.
@@ -89,6 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let wanted = !left && access.may_publish(&will.topic);
             last = wills::leave(&context, &client, will, expiry_s, wanted).map(Some);
         }
+        deliver.look_no_more(&context.lookout, &mut session.outbound);
         if session.is_recorded() {
             last = detach(&context, &session, expiry_s).map(Some);
         }

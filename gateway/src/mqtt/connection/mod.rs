@@ -182,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.settle()?;
         let sources = Sources {
             journal: self.context.journal(),
+            lookout: &self.context.lookout,
             state: &self.context.state,
             applied: *self.applied.borrow_and_update(),
             metrics: &self.context.metrics,
@@ -304,8 +305,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Action::Subscribe(subscribing) => self.subscribe(subscribing, now_ms)?,
             Action::Unsubscribe(unsubscribe) => {
-                for filter in unsubscribe.filters.iter().filter(|f| share::is_shared(f)) {
-                    self.deliver.part(&self.context.shares, filter);
+                for filter in &unsubscribe.filters {
+                    if share::is_shared(filter) {
+                        self.deliver.part(&self.context.shares, filter);
+                    } else {
+                        self.deliver.look_away(&self.context.lookout, filter);
+                    }
                 }
                 let change = Change::Unsubscribe(unsubscribe.filters.clone());
                 let ticket = self.record_if(true, &change, now_ms)?;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Connection, End};
 use crate::journal::Ticket;
 use crate::mqtt::deliver::ShareStart;
-use crate::mqtt::session::{Change, Position, Subscribing};
+use crate::mqtt::session::{Change, Position, Subscribing, is_own};
 use crate::mqtt::{share, sys};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -22,6 +22,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if let Some(position) = self.join(&filter, since, anew) {
                 self.record_share(&filter, position, now_ms)?;
             }
+        }
+        for own in subscribing.granted.iter().filter(|s| is_own(&s.filter)) {
+            let Self { context, deliver, .. } = self;
+            deliver.look_out(&context.lookout, &own.filter, since, context.journal());
         }
         let retained = self.session.subscribed(subscribing, since, ticket, &mut self.wire.out);
         let (figures, retained) = retained.into_iter().partition(|filter| sys::is_sys(filter));
@@ -41,8 +45,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         deliver.join(&context.shares, filter, session.is_recorded(), context.journal(), start)
     }
 
-    /// Takes part again in the shared subscriptions that the session holds, and follows `$SYS`.
+    /// Takes part again in the shared subscriptions that the session holds, looks out for its own,
+    /// and follows `$SYS`.
     pub(super) fn join_again(&mut self) {
+        let Self { context, session, deliver, .. } = self;
+        let from = session.outbound.next();
+        for filter in session.outbound.own_filters() {
+            deliver.look_out(&context.lookout, filter, from, context.journal());
+        }
         if self.session.outbound.wants_figures() {
             self.deliver.feed(&self.context.sys, Vec::new());
         }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(crate) use change::{Change, StoredWill, Subscription};
 pub(crate) use connect::{Entry, KEEP_ALIVE_S_MAX, admit, examine};
 pub(crate) use old::Stored as OldStored;
-pub(crate) use outbound::{Offer, Outbound, Subscriber};
+pub(crate) use outbound::{Offer, Outbound, Subscriber, is_own};
 use position::Received;
 pub(crate) use position::{InFlight, Phase, Position};
 pub(crate) use replies::Lost;

@@ -11,6 +11,7 @@ use super::position::{Entry, InFlight, Phase, Position, Received, Window, id_of}
 use super::stored::Stored;
 use crate::mqtt::auth::Access;
 use crate::mqtt::frame::{self, Outgoing};
+use crate::mqtt::lookout;
 use crate::mqtt::packet::{Version, reason};
 use crate::mqtt::properties;
 use crate::mqtt::share;
@@ -21,7 +22,7 @@ use crate::mqtt::trie::TopicTrie;
 pub(crate) const WINDOW_MAX: u16 = 128;
 
 /// A position is worth a record of its own after this many records that were not for the session.
-const POSITION_STRIDE: u64 = 100_000;
+const POSITION_STRIDE: u64 = lookout::STRIDE;
 
 /// What became of a record that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,13 @@ impl Outbound {
 
     /// True if the log is read for this session alone.
     pub(crate) fn has_own(&self) -> bool {
-        self.subscriptions.iter().any(|s| !share::is_shared(&s.filter) && !sys::is_sys(&s.filter))
+        self.own_filters().next().is_some()
+    }
+
+    /// The filters for which the log is read for this session alone.
+    pub(crate) fn own_filters(&self) -> impl Iterator<Item = &str> {
+        let filters = self.subscriptions.iter().map(|s| s.filter.as_str());
+        filters.filter(|filter| is_own(filter))
     }
 
     pub(crate) fn subscriptions(&self) -> &[Subscription] {
@@ -455,6 +462,11 @@ impl Outbound {
         self.aliases.sent(message.topic, spelling);
         Offer::Sent
     }
+}
+
+/// True for a filter for which the log is read for its session alone.
+pub(crate) fn is_own(filter: &str) -> bool {
+    !share::is_shared(filter) && !sys::is_sys(filter)
 }
 
 /// The seconds that are left of the message's time to live, if it has one; 0 when it is over.

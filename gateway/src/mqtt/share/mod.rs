@@ -219,7 +219,7 @@ impl Live {
         if self.reader.position() != offset {
             self.reader.seek(offset);
         }
-        let records = match read(&mut self.reader, journal, READ_BYTES) {
+        let records = match read(&mut self.reader, journal, u64::MAX, READ_BYTES) {
             Ok(records) => records,
             Err(problem) => {
                 tracing::warn!(%problem, "a shared subscription goes on behind a gap");
