@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::exit::{Code, Failure};
-use crate::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
+use crate::forward::{ForwardMetrics, Forwarder, Identity, RouteControl, Surroundings};
 use crate::http::{Ask, HttpServer, Sources};
 use crate::inbound::{self, InboundMetrics, Outbox, Positions};
 use crate::journal::{Journal, JournalOptions, Recovery};
@@ -340,7 +340,8 @@ impl House {
         &mut self,
         stop: &watch::Receiver<bool>,
         rooms: &mut JoinSet<(&'static str, Result<(), String>)>,
-    ) -> Result<Ask, Failure> {
+    ) -> Result<(Ask, Vec<RouteControl>), Failure> {
+        let mut controls = Vec::new();
         let metrics = ForwardMetrics::default();
         metrics.register(&mut self.registry);
         let incarnation = self.catalog.fact("incarnation", new_incarnation)?;
@@ -362,7 +363,10 @@ impl House {
                 rows: self.rows.clone(),
                 metrics: metrics.clone(),
             };
-            let forwarder = Forwarder::new(name, upstream, &self.config.routes, with)?;
+            let link = self.config.links.get(name).cloned().unwrap_or_default();
+            let forwarder = Forwarder::new(name, (upstream, link), &self.config.routes, with)
+                .map_err(|problem| Failure::new(Code::Disk, problem))?;
+            controls.push(forwarder.control());
             let status = forwarder.status();
             asks.push(Arc::new(move || json!(status.routes())));
             let stop = stop.clone();
@@ -371,13 +375,14 @@ impl House {
                 ("forward", Ok(()))
             });
         }
-        Ok(Arc::new(move || {
+        let ask: Ask = Arc::new(move || {
             let all = asks.iter().flat_map(|ask| match ask() {
                 Json::Array(routes) => routes,
                 other => vec![other],
             });
             Json::Array(all.collect())
-        }))
+        });
+        Ok((ask, controls))
     }
 
     /// What comes in beside MQTT.
@@ -409,7 +414,13 @@ impl House {
         Arc::new(move || Json::Array(asks.iter().map(|ask| ask()).collect()))
     }
 
-    fn sources(self, mqtt: Ask, queries: Ask, routes: Ask, inbound: Ask) -> Sources {
+    fn sources(
+        self,
+        mqtt: Ask,
+        queries: Ask,
+        (routes, controls): (Ask, Vec<RouteControl>),
+        inbound: Ask,
+    ) -> Sources {
         Sources {
             id: self.config.id.clone(),
             moved: self.moved,
@@ -426,6 +437,7 @@ impl House {
             queries,
             routes,
             inbound,
+            controls,
             logs: self.logs,
         }
     }

@@ -18,7 +18,7 @@ const CHECKPOINTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::ne
 /// Name of a reader to its state: apart, so that one that stays the same is not written anew
 /// with each position.
 const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
-/// Small facts about this gateway: `incarnation`, `machine`.
+/// Small facts about this gateway: `incarnation`, `machine`, which routes are paused.
 const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
 
 /// redb keeps pages in memory up to this many bytes; the catalog is small.
@@ -253,6 +253,18 @@ impl Catalog {
             };
             write.commit().map_err(engine)?;
             Ok(value)
+        })
+    }
+
+    /// A small fact, where it is known.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn known_fact(&self, name: &str) -> Result<Option<String>, CatalogError> {
+        self.run(|database| {
+            let read = database.begin_read().map_err(engine)?;
+            let table = read.open_table(FACTS).map_err(engine)?;
+            Ok(table.get(name).map_err(engine)?.map(|value| value.value().to_owned()))
         })
     }
 

@@ -45,6 +45,7 @@ impl Config {
             streams,
             queries,
             upstreams,
+            links,
             routes,
             outboxes,
         } = self;
@@ -79,7 +80,11 @@ impl Config {
             let (old, new) = (old.into_iter().collect(), new_queries.into_iter().collect());
             restarts.push(tables("[[query]]", &old, &new));
         }
-        restarts.extend(differing(upstreams, &new.upstreams).map(|n| format!("[upstream.{n}]")));
+        let mut upstreams: Vec<_> = differing(upstreams, &new.upstreams).collect();
+        upstreams.extend(differing(links, &new.links));
+        upstreams.sort_unstable();
+        upstreams.dedup();
+        restarts.extend(upstreams.into_iter().map(|name| format!("[upstream.{name}]")));
         restarts
     }
 }

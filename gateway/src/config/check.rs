@@ -153,6 +153,7 @@ impl<'a> Checker<'a> {
         }
         let queries = self.queries(&raw.query, &streams, &mut names);
         let upstreams = self.upstreams(&raw.upstream);
+        let links = self.links(&raw.upstream);
         let routes = self.routes(&raw.route, &raw.upstream, &names);
         let outboxes = self.outboxes(&raw.outbox);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
@@ -166,6 +167,7 @@ impl<'a> Checker<'a> {
             streams,
             queries,
             upstreams,
+            links,
             routes,
             outboxes,
         }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Config, LimitsConfig, OutboxConfig, RulesConfig, UpstreamConfig, WhenFull};
+use super::{
+    Config, LimitsConfig, LinkConfig, OutboxConfig, RouteConfig, RouteOrder, RulesConfig,
+    UpstreamConfig, WhenFull,
+};
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -43,17 +46,11 @@ impl Config {
             Json::Object(shown)
         });
         let anonymous = self.mqtt.anonymous.as_ref().map(|a| role(&a.rules, a.limits));
-        let upstreams =
-            self.upstreams.iter().map(|(name, upstream)| (name.clone(), masked(upstream)));
-        let routes = self.routes.iter().map(|route| {
-            json!({
-                "stream": route.stream,
-                "upstream": route.upstream,
-                "topic": route.topic,
-                "format": format!("{:?}", route.format).to_lowercase(),
-                "priority": route.priority,
-            })
-        });
+        let upstreams = self
+            .upstreams
+            .iter()
+            .map(|(name, upstream)| (name.clone(), linked(masked(upstream), self.links.get(name))));
+        let routes = self.routes.iter().map(route);
         json!({
             "gateway": { "id": self.id, "data_dir": self.data_dir },
             "mqtt": {
@@ -118,6 +115,31 @@ fn outbox(outbox: &OutboxConfig) -> Json {
         "topic": outbox.topic.to_string(),
         "delete": outbox.delete,
     })
+}
+
+fn route(route: &RouteConfig) -> Json {
+    json!({
+        "stream": route.stream,
+        "upstream": route.upstream,
+        "topic": route.topic,
+        "format": format!("{:?}", route.format).to_lowercase(),
+        "priority": route.priority,
+        "order": match route.order {
+            RouteOrder::Log => "log",
+            RouteOrder::LiveFirst => "live-first",
+        },
+        "urgent": route.urgent,
+    })
+}
+
+fn linked(mut upstream: Json, link: Option<&LinkConfig>) -> Json {
+    if let Some(link) = link {
+        let hours: Vec<String> = link.quiet_hours.iter().map(ToString::to_string).collect();
+        upstream["max_rate"] = json!(link.max_rate);
+        upstream["daily_budget"] = json!(link.daily_budget);
+        upstream["quiet_hours"] = json!(hours);
+    }
+    upstream
 }
 
 fn masked(upstream: &UpstreamConfig) -> Json {

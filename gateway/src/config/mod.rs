@@ -4,6 +4,7 @@ mod changes;
 mod check;
 mod error;
 mod inbound;
+mod links;
 mod masked;
 mod raw;
 mod units;
@@ -18,8 +19,9 @@ pub use log_lite::WhenFull;
 
 pub use error::{ConfigError, Problem};
 pub use inbound::OutboxConfig;
+pub use links::{LinkConfig, QuietHours};
 pub use units::{parse_size, parse_time};
-pub use upstreams::{RouteConfig, RouteFormat, RouteOrder, UpstreamConfig};
+pub use upstreams::{RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig};
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +49,8 @@ pub struct Config {
     pub queries: Vec<QueryConfig>,
     /// Where routes go, by name.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// What their links may carry, where that is bounded.
+    pub links: BTreeMap<String, LinkConfig>,
     /// What goes there.
     pub routes: Vec<RouteConfig>,
     /// Tables of local applications that are read.

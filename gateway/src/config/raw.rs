@@ -163,6 +163,10 @@ pub(super) struct Upstream {
     #[serde(default)]
     pub(super) properties: BTreeMap<String, String>,
     pub(super) path: Option<Text>,
+    pub(super) max_rate: Option<Text>,
+    pub(super) daily_budget: Option<Text>,
+    #[serde(default)]
+    pub(super) quiet_hours: Vec<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,6 +178,9 @@ pub(super) struct Route {
     pub(super) format: Option<Text>,
     pub(super) priority: Option<u8>,
     pub(super) order: Option<Text>,
+    pub(super) from: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(super) urgent: bool,
 }
 
 #[derive(Debug, Deserialize)]

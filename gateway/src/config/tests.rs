@@ -44,6 +44,27 @@ fn a_good_configuration_is_read_with_its_defaults() {
     assert_eq!(config.routes[0].format, RouteFormat::Json);
 }
 
+#[test]
+fn what_a_link_may_carry_and_where_a_route_begins_is_read() {
+    let link = "path = \"out\"\nmax_rate = \"64 KiB\"\ndaily_budget = \"50 MiB\"\n\
+                quiet_hours = [\"22:00-06:00\"]";
+    let text = GOOD.replace("path = \"out\"", link);
+    let config = Config::parse("headwater.toml", &text).expect("it is good");
+    let link = &config.links["files"];
+    assert_eq!((link.max_rate, link.daily_budget), (Some(64 << 10), Some(50 << 20)));
+    assert_eq!(link.quiet_hours[0].to_string(), "22:00-06:00");
+    for (from, expected) in [
+        ("\"latest\"", RouteFrom::Latest),
+        ("17", RouteFrom::Offset(17)),
+        ("\"1970-01-01T00:00:05Z\"", RouteFrom::Time(5_000)),
+        ("1970-01-01T00:00:05Z", RouteFrom::Time(5_000)),
+    ] {
+        let text = format!("{GOOD}from = {from}\nurgent = true\npriority = 9\n");
+        let route = Config::parse("headwater.toml", &text).expect("good").routes.remove(0);
+        assert_eq!((route.from, route.urgent, route.priority), (expected, true, 9));
+    }
+}
+
 /// What is written for what, the line the message must name, the key, and words of the message.
 #[test]
 fn each_fault_names_line_key_fault_and_remedy() {
@@ -57,6 +78,30 @@ fn each_fault_names_line_key_fault_and_remedy() {
         ("key = \"device\"", "key = 7", 13, "stream[0].key", "expected a string"),
         ("upstream = \"files\"", "upstream = \"kafka\"", 25, "route.upstream", "[upstream.kafka]"),
         ("stream = \"climate\"", "stream = \"clima\"", 24, "route.stream", "climate, mqtt"),
+        ("\"plant.climate\"", "\"t\"\nfrom = \"now\"", 27, "route.from", "RFC 3339"),
+        ("\"plant.climate\"", "\"t\"\nfrom = -1", 27, "route.from", "0 or more"),
+        ("\"plant.climate\"", "\"t\"\norder = \"live-first\"", 27, "route.order", "directory"),
+        (
+            "path = \"out\"",
+            "path = \"out\"\nmax_rate = \"9 B\"",
+            22,
+            "upstream.files.max_rate",
+            "128 B",
+        ),
+        (
+            "path = \"out\"",
+            "path = \"out\"\ndaily_budget = \"x\"",
+            22,
+            "upstream.files.daily_budget",
+            "MiB",
+        ),
+        (
+            "path = \"out\"",
+            "path = \"out\"\nquiet_hours = [\"22\"]",
+            22,
+            "upstream.files.quiet_hours",
+            "UTC",
+        ),
         ("\"double\"", "\"number\"", 17, "stream.columns.temperature", "\"double\""),
         ("id = \"greenhouse-1\"", "id = \"a b\"", 3, "gateway.id", "1 to 64"),
         ("id = \"greenhouse-1\"", "id = ", 3, "(syntax)", ""),

@@ -40,6 +40,19 @@ pub enum RouteOrder {
     LiveFirst,
 }
 
+/// Where a route begins that has sent nothing yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteFrom {
+    /// With the oldest record that is there.
+    Earliest,
+    /// With the first record after the start.
+    Latest,
+    /// With the first record of this time, ms since 1970.
+    Time(i64),
+    /// At this offset.
+    Offset(u64),
+}
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
@@ -55,4 +68,8 @@ pub struct RouteConfig {
     pub priority: u8,
     /// What goes first.
     pub order: RouteOrder,
+    /// Where it begins.
+    pub from: RouteFrom,
+    /// It sends in quiet hours and beyond the daily budget of its upstream.
+    pub urgent: bool,
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::policy::allowance::Spent;
 use super::policy::position::Position;
 use super::policy::resume::Mark;
 use super::upstream::Fault;
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
+use crate::config::RouteFrom;
 use crate::journal::{Journal, ReadError, Reader, Record};
 
 /// Reads the journal from a position on.
@@ -24,10 +26,10 @@ pub(super) trait Local: Send {
     fn end(&self) -> u64;
     /// Its end when it was opened, before anything was added.
     fn opened(&self) -> u64;
-    /// The first offset that can be read of a stream with these partitions.
-    fn start(&self, partitions: &[u16]) -> u64;
     /// Reads a stream with these partitions, among others, from `from` on.
     fn source(&self, partitions: &[u16], from: u64) -> Self::Source;
+    /// Where a route begins that has sent nothing yet.
+    fn begin(&self, partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError>;
     /// The record at `offset`, if the journal, or the log of these partitions, has it.
     fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault>;
     /// `route` needs what is at or above `position` in these partitions.
@@ -36,6 +38,10 @@ pub(super) trait Local: Send {
     fn is_blocked(&self) -> bool;
     /// What was saved for `route`.
     fn mark(&self, route: &str) -> Result<Option<Mark>, CatalogError>;
+    /// What went to the upstream, as it was saved last.
+    fn spent(&self) -> Result<Spent, CatalogError>;
+    /// Saves what went to the upstream today.
+    fn save_spent(&self, spent: Spent) -> Result<(), CatalogError>;
     /// Saves marks; a mark that is lost costs work, no data.
     fn save_marks(&self, marks: &[(&str, &Mark)]) -> Result<(), CatalogError>;
 }
@@ -52,6 +58,14 @@ pub(super) struct Gateway {
     pub(super) catalog: Arc<Catalog>,
     /// See [`Local::opened`].
     pub(super) opened: u64,
+    /// The upstream's name.
+    pub(super) upstream: String,
+}
+
+impl Gateway {
+    fn account(&self) -> String {
+        format!("spent/{}", self.upstream)
+    }
 }
 
 /// A mark in the catalog, beside one above the highest offset that it knows of.
@@ -99,12 +113,19 @@ impl Local for Gateway {
         self.opened
     }
 
-    fn start(&self, partitions: &[u16]) -> u64 {
-        self.journal.start_of(partitions)
-    }
-
     fn source(&self, partitions: &[u16], from: u64) -> Reader {
         self.journal.reader_of(partitions, from)
+    }
+
+    fn begin(&self, partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError> {
+        let (start, end) = (self.journal.start_of(partitions), self.opened);
+        let from = match from {
+            RouteFrom::Earliest => start,
+            RouteFrom::Latest => end,
+            RouteFrom::Time(time_ms) => self.journal.offset_at(partitions, time_ms)?,
+            RouteFrom::Offset(offset) => offset,
+        };
+        Ok(from.max(start).min(end))
     }
 
     fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault> {
@@ -132,6 +153,17 @@ impl Local for Gateway {
                 Ok(None)
             }
         }
+    }
+
+    fn spent(&self) -> Result<Spent, CatalogError> {
+        let saved = self.catalog.checkpoint(&self.account())?;
+        Ok(saved.and_then(|saved| serde_json::from_slice(&saved.state).ok()).unwrap_or_default())
+    }
+
+    fn save_spent(&self, spent: Spent) -> Result<(), CatalogError> {
+        let state = serde_json::to_vec(&spent).expect("numbers are always JSON");
+        let checkpoint = Checkpoint { position: 0, state };
+        self.catalog.save_checkpoints(&[(&self.account(), &checkpoint)])
     }
 
     fn save_marks(&self, marks: &[(&str, &Mark)]) -> Result<(), CatalogError> {

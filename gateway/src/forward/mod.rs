@@ -5,6 +5,7 @@
 //! `directory`) and what is `local` (journal and catalog); `format` turns records into what travels;
 //! `run` is the shell with thread and clock.
 
+mod control;
 mod engine;
 mod format;
 mod local;
@@ -25,6 +26,8 @@ pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
     upstream::kafka::count_committed(brokers, topic)
 }
 
+pub use control::RouteControl;
+pub use engine::ForwardError;
 pub use policy::position::Position;
 pub use policy::stored::{PositionError, Stored, Witness};
 pub use run::{ForwardStatus, Forwarder, Identity, Surroundings};

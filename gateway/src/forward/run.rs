@@ -8,18 +8,19 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 
+use super::control::RouteControl;
 use super::engine::lane::Ahead;
-use super::engine::{Engine, Lay, Now, Step};
+use super::engine::{Engine, ForwardError, Lay, Now, Rules, Step};
 use super::format::Encoder;
 use super::local::Gateway;
 use super::policy::core::Policy;
-use super::status::{ForwardMetrics, RouteStatus, Scores};
+use super::status::{ForwardMetrics, RouteStatus, Scores, route_id};
 use super::upstream::directory::Directory;
 use super::upstream::directory::disk::RealDisk;
 use super::upstream::kafka::Kafka;
 use super::upstream::{Destination, Upstream};
-use crate::catalog::{Catalog, CatalogError};
-use crate::config::{RouteConfig, RouteOrder, UpstreamConfig};
+use crate::catalog::Catalog;
+use crate::config::{LinkConfig, RouteConfig, RouteOrder, UpstreamConfig};
 use crate::journal::Journal;
 use crate::stream::{Rows, Streams};
 
@@ -42,6 +43,7 @@ pub struct Forwarder {
     journal: Journal,
     engine: Box<dyn Turns>,
     scores: Scores,
+    control: RouteControl,
 }
 
 /// What routes of an upstream do; can be asked at any time.
@@ -62,6 +64,7 @@ impl ForwardStatus {
 trait Turns: Send {
     fn turn(&mut self, clock: &dyn Fn() -> Now) -> Step;
     fn drain(&mut self, now: Now);
+    fn pause(&mut self, paused: &[bool]);
 }
 
 impl<U: Upstream> Turns for Engine<U, Gateway> {
@@ -71,6 +74,10 @@ impl<U: Upstream> Turns for Engine<U, Gateway> {
 
     fn drain(&mut self, now: Now) {
         Engine::drain(self, now);
+    }
+
+    fn pause(&mut self, paused: &[bool]) {
+        Engine::pause(self, paused);
     }
 }
 
@@ -97,13 +104,13 @@ impl Forwarder {
     /// Blocks for the catalog.
     ///
     /// # Errors
-    /// [`CatalogError`] if the routes' marks cannot be read.
+    /// [`ForwardError`] if the routes' marks cannot be read, or saved.
     pub fn new(
         name: &str,
-        upstream: &UpstreamConfig,
+        (upstream, link): (&UpstreamConfig, LinkConfig),
         routes: &[RouteConfig],
         with: Surroundings,
-    ) -> Result<Self, CatalogError> {
+    ) -> Result<Self, ForwardError> {
         let Surroundings { identity, journal, opened, catalog, streams, rows, metrics } = with;
         let known =
             |route: &&RouteConfig| route.upstream == name && streams.get(&route.stream).is_some();
@@ -112,7 +119,7 @@ impl Forwarder {
         let mut lays = Vec::new();
         let mut destinations = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let RouteConfig { stream, topic, format, priority, order, .. } = route;
+            let RouteConfig { stream, topic, format, priority, order, from, urgent, .. } = route;
             let numbers =
                 streams.get(stream).map(|stream| stream.partitions.clone()).unwrap_or_default();
             destinations.push(Destination {
@@ -126,23 +133,32 @@ impl Forwarder {
                 encoder: Encoder::new(index, stream, *format, rows.clone(), &streams),
                 priority: *priority,
                 ahead: (*order == RouteOrder::LiveFirst).then_some(Ahead::DEFAULT),
+                from: *from,
+                urgent: *urgent,
             });
         }
-        let local = Gateway { journal: journal.clone(), catalog, opened };
-        let seed = seed();
+        let ids = routes.iter().map(route_id).zip(lays.iter().map(|lay| lay.name.clone()));
+        let control = RouteControl::new(Arc::clone(&catalog), ids.collect())?;
+        let local = Gateway { journal: journal.clone(), catalog, opened, upstream: name.into() };
+        let rules = |policy| Rules { policy, link, seed: seed() };
         let engine: Box<dyn Turns> = match upstream {
             UpstreamConfig::Kafka { brokers, properties } => {
                 let kafka = Kafka::new(name, brokers, properties, &identity, destinations);
-                let policy = Policy::KAFKA;
-                Box::new(Engine::new(policy, seed, kafka, local, lays, scores.clone())?)
+                let rules = rules(Policy::KAFKA);
+                Box::new(Engine::new(rules, kafka, local, lays, scores.clone())?)
             }
             UpstreamConfig::Directory { path } => {
                 let directory = directory(path, &identity, destinations);
-                let policy = Policy::DIRECTORY;
-                Box::new(Engine::new(policy, seed, directory, local, lays, scores.clone())?)
+                let rules = rules(Policy::DIRECTORY);
+                Box::new(Engine::new(rules, directory, local, lays, scores.clone())?)
             }
         };
-        Ok(Self { name: name.to_owned(), journal, engine, scores })
+        Ok(Self { name: name.to_owned(), journal, engine, scores, control })
+    }
+
+    /// Pauses and resumes its routes.
+    pub fn control(&self) -> RouteControl {
+        self.control.clone()
     }
 
     /// What its routes do, now and later.
@@ -157,8 +173,9 @@ impl Forwarder {
         let name = self.name.clone();
         let runtime = Handle::current();
         let stop = shutdown.clone();
+        let paused = self.control.watch();
         let thread = std::thread::Builder::new().name(format!("forward {name}")).spawn(move || {
-            drive(self.engine, &self.journal, &runtime, stop);
+            drive(self.engine, &self.journal, &runtime, stop, paused);
             // The receiver is gone where nobody waits any more.
             let _ = done.send(());
         });
@@ -194,6 +211,7 @@ fn drive(
     journal: &Journal,
     runtime: &Handle,
     mut shutdown: watch::Receiver<bool>,
+    mut paused: watch::Receiver<Vec<bool>>,
 ) {
     let started = Instant::now();
     let clock = || Now {
@@ -209,6 +227,7 @@ fn drive(
             draining = true;
             engine.drain(clock());
         }
+        engine.pause(&paused.borrow_and_update());
         let (until_ms, beyond) = match engine.turn(&clock) {
             Step::Again => continue,
             Step::Halt if draining => return,
@@ -222,6 +241,8 @@ fn drive(
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
                 () = data(&mut durable, beyond) => {}
                 _ = blocked.changed() => {}
+                // Its sender is the forwarder's own.
+                _ = paused.changed() => {}
                 // Both outcomes are looked at above.
                 _ = shutdown.changed(), if !draining => {}
             }

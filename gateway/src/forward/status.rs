@@ -24,6 +24,10 @@ pub enum RouteState {
     Running,
     /// Something failed; it is tried again.
     Retrying,
+    /// Its link rests, or has no budget left today; `last_error` says until when.
+    Held,
+    /// It was told to wait.
+    Paused,
     /// It will not go on by itself; `last_error` says why and what to do.
     Stopped,
 }
@@ -31,6 +35,8 @@ pub enum RouteState {
 /// A route, as API and page show it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouteStatus {
+    /// Names it in the API: upstream, stream and topic.
+    pub id: String,
     /// The stream.
     pub stream: String,
     /// The upstream.
@@ -45,7 +51,7 @@ pub struct RouteStatus {
     pub lag: u64,
     /// How it does.
     pub state: RouteState,
-    /// What failed last and what to do about it; stays until records go again.
+    /// What failed last and what to do about it, until records go again; or what it waits for.
     pub last_error: Option<String>,
     /// Transactions committed since the start.
     pub transactions: u64,
@@ -55,6 +61,8 @@ pub struct RouteStatus {
     pub records: u64,
     /// Bytes of keys and values of these.
     pub bytes: u64,
+    /// Faults since the start after which the upstream was opened again.
+    pub retries: u64,
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -171,8 +179,9 @@ impl Scores {
     pub(super) fn abandoned(&self) {
         let mut rows = self.lock();
         forget(&mut rows);
-        for row in rows.iter() {
+        for row in rows.iter_mut() {
             row.retries.inc();
+            row.status.retries += 1;
         }
     }
 
@@ -187,7 +196,15 @@ impl Scores {
         let row = &mut self.lock()[route];
         row.position.set(position.next());
         let status = &mut row.status;
-        let state = state.unwrap_or(status.state);
+        let waited = matches!(status.state, RouteState::Held | RouteState::Paused);
+        let state = match state {
+            Some(state) => state,
+            None if waited => RouteState::Connecting,
+            None => status.state,
+        };
+        if waited && error.is_none() {
+            status.last_error = None;
+        }
         row.stopped.set(u64::from(state == RouteState::Stopped));
         status.position = position.next();
         status.ranges.clone_from(position);
@@ -197,6 +214,9 @@ impl Scores {
             status.last_error = Some(error.to_owned());
             let RouteStatus { stream, upstream, topic, .. } = &*status;
             match state {
+                RouteState::Held | RouteState::Paused => {
+                    info!(upstream, stream, topic, why = error, "route waits");
+                }
                 RouteState::Stopped => error!(upstream, stream, topic, error, "route stopped"),
                 _ => warn!(upstream, stream, topic, error, "route has to try again"),
             }
@@ -222,6 +242,11 @@ fn forget(rows: &mut [Row]) {
     }
 }
 
+/// The name of a route in the API.
+pub(super) fn route_id(route: &RouteConfig) -> String {
+    format!("{}:{}:{}", route.upstream, route.stream, route.topic)
+}
+
 fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
     let labels: Labels = vec![
         ("upstream", route.upstream.clone()),
@@ -230,6 +255,7 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
     ];
     Row {
         status: RouteStatus {
+            id: route_id(route),
             stream: route.stream.clone(),
             upstream: route.upstream.clone(),
             topic: route.topic.clone(),
@@ -242,6 +268,7 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
             transaction_ms: 0,
             records: 0,
             bytes: 0,
+            retries: 0,
         },
         records: metrics.records.get_or_create_owned(&labels),
         bytes: metrics.bytes.get_or_create_owned(&labels),

@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::{Context, Sources, openapi, records, wear};
+use super::{Context, Sources, openapi, records, routes, wear};
 
 pub(super) fn router() -> Router<Arc<Sources>> {
     Router::new()
@@ -18,6 +18,8 @@ pub(super) fn router() -> Router<Arc<Sources>> {
         .route("/queries", get(async |State(s): Context| Json((s.queries)())))
         .route("/routes", get(async |State(s): Context| Json((s.routes)())))
         .route("/sources", get(async |State(s): Context| Json((s.inbound)())))
+        .route("/routes/{id}/pause", post(routes::pause))
+        .route("/routes/{id}/resume", post(routes::resume))
         .route("/nodes", get(async |State(s): Context| Json(json!(s.nodes.status()))))
         .route("/gaps", get(async |State(s): Context| Json(gaps(&s))))
         .route("/config", get(async |State(s): Context| Json(s.config())))

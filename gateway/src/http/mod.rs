@@ -1,10 +1,12 @@
-//! Page, API, metrics and health over HTTP. Reads only; everything comes from the other rooms.
+//! Page, API, metrics and health over HTTP. Reads only, but for pausing routes; everything comes from
+//! the other rooms.
 
 mod api;
 mod guard;
 mod openapi;
 mod problem;
 mod records;
+mod routes;
 mod wear;
 
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::config::HttpConfig;
+use crate::forward::RouteControl;
 use crate::journal::Journal;
 use crate::node::Nodes;
 use crate::placement::PlacementMetrics;
@@ -62,6 +65,8 @@ pub struct Sources {
     pub routes: Ask,
     /// A list of the statuses of what comes in beside MQTT.
     pub inbound: Ask,
+    /// Pauses and resumes routes, one an upstream.
+    pub controls: Vec<RouteControl>,
     /// The logs beside the journal.
     pub logs: PlacementMetrics,
     /// The configuration, secrets masked.

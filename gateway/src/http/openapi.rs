@@ -17,6 +17,11 @@ pub(super) fn document() -> Value {
         "name": "limit", "in": "query", "description": "Records at most, up to 10000",
         "schema": { "type": "integer", "default": 100 },
     });
+    let id = json!({
+        "name": "id", "in": "path", "required": true,
+        "description": "`id` of the route in /routes, percent-encoded",
+        "schema": { "type": "string" },
+    });
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -35,6 +40,8 @@ pub(super) fn document() -> Value {
             "/queries": path("Queries with position and lag", "application/json", &[]),
             "/routes": path("Routes with position, lag and last error", "application/json", &[]),
             "/sources": path("What comes in beside MQTT: position, state and last error", "application/json", &[]),
+            "/routes/{id}/pause": action("Pauses a route; it stays so over restarts", &id),
+            "/routes/{id}/resume": action("Lets a paused route go on", &id),
             "/nodes": path("Nodes that were heard", "application/json", &[]),
             "/gaps": path("What is missing, and why", "application/json", &[]),
             "/config": path("The configuration, secrets masked", "application/json", &[]),
@@ -48,6 +55,21 @@ fn path(summary: &str, kind: &str, parameters: &[&Value]) -> Value {
         "parameters": parameters,
         "responses": {
             "200": { "description": "OK", "content": { kind: {} } },
+            "default": {
+                "description": "What went wrong and what to do",
+                "content": { "application/problem+json": {} },
+            },
+        },
+    }})
+}
+
+/// A POST that changes something and answers with nothing.
+fn action(summary: &str, id: &Value) -> Value {
+    json!({ "post": {
+        "summary": summary,
+        "parameters": [id],
+        "responses": {
+            "204": { "description": "Done, and on disk" },
             "default": {
                 "description": "What went wrong and what to do",
                 "content": { "application/problem+json": {} },

@@ -224,6 +224,20 @@ fn readings_keep_the_names_of_their_channels_after_a_restart_and_for_tools() {
     std::fs::write(&path, text).expect("a temporary file");
     let mut gateway = Gateway::start(&path);
     wait_until_forwarded(&gateway);
+    // A pause outlives a restart.
+    let action = |gateway: &Gateway, action: &str| {
+        let path = format!("/api/v1/routes/files%3Aclimate%3Aagain/{action}");
+        crate::process::ask(gateway.http, "POST", &path).0
+    };
+    assert_eq!(crate::process::ask(gateway.http, "POST", "/api/v1/routes/x/pause").0, 404);
+    assert_eq!(action(&gateway, "pause"), 204);
+    gateway.signal("-TERM");
+    assert_eq!(gateway.wait(), Some(0));
+    let mut gateway = Gateway::start(&path);
+    let (_, body) = get(gateway.http, "/api/v1/routes");
+    assert!(body.contains("paused"), "{body}");
+    assert_eq!(action(&gateway, "resume"), 204);
+    wait_until_forwarded(&gateway);
     gateway.signal("-TERM");
     assert_eq!(gateway.wait(), Some(0));
     let mut files = Vec::new();

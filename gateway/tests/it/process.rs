@@ -112,9 +112,16 @@ pub(crate) fn config(dir: &Path, more: &str) -> PathBuf {
 
 /// GET of a path; status and body.
 pub(crate) fn get(http: SocketAddr, path: &str) -> (u16, String) {
+    ask(http, "GET", path)
+}
+
+/// Asks with any method.
+pub(crate) fn ask(http: SocketAddr, method: &str, path: &str) -> (u16, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(http).expect("the page is up");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {http}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("text");

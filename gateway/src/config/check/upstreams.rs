@@ -4,8 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 
-use super::super::{RouteConfig, RouteFormat, RouteOrder, UpstreamConfig, raw};
+use super::super::{
+    LinkConfig, QuietHours, RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig,
+    parse_size, raw,
+};
 use super::{Checker, join};
+
+/// Bytes a second of a link at least.
+const RATE_MIN: u64 = 128;
 
 impl Checker<'_> {
     pub(super) fn upstreams(
@@ -45,6 +51,36 @@ impl Checker<'_> {
             }
         }
         upstreams
+    }
+
+    /// What links may carry, of those upstreams where it is bounded.
+    pub(super) fn links(
+        &mut self,
+        raw: &BTreeMap<Spanned<String>, raw::Upstream>,
+    ) -> BTreeMap<String, LinkConfig> {
+        let mut links = BTreeMap::new();
+        for (name, upstream) in raw {
+            let key = |what: &str| format!("upstream.{}.{what}", name.get_ref());
+            let rate = |text: &String| match parse_size(text)? {
+                rate if rate < RATE_MIN => Err(format!("{text:?} is too little: 128 B or more")),
+                rate => Ok(rate),
+            };
+            let size = |text: &String| parse_size(text);
+            let rate = upstream.max_rate.as_ref().map(|t| self.take(&key("max_rate"), t, rate));
+            let budget =
+                upstream.daily_budget.as_ref().map(|t| self.take(&key("daily_budget"), t, size));
+            let hours = upstream.quiet_hours.iter();
+            let hours = hours.map(|t| self.take(&key("quiet_hours"), t, |t| QuietHours::parse(t)));
+            let link = LinkConfig {
+                quiet_hours: hours.collect::<Vec<_>>().into_iter().flatten().collect(),
+                max_rate: rate.flatten(),
+                daily_budget: budget.flatten(),
+            };
+            if link != LinkConfig::default() {
+                links.insert(name.get_ref().clone(), link);
+            }
+        }
+        links
     }
 
     pub(super) fn routes(
@@ -87,6 +123,10 @@ impl Checker<'_> {
                         .map(|(_, upstream)| upstream.kind.get_ref().as_str());
                     check_order(text, kind)
                 });
+            let from =
+                self.take_or("route.from", route.from.as_ref(), RouteFrom::Earliest, |from| {
+                    check_from(from)
+                });
             let (Some(stream), Some(upstream), Some(topic)) = (stream, upstream, topic) else {
                 continue;
             };
@@ -99,9 +139,32 @@ impl Checker<'_> {
                 continue;
             }
             let priority = route.priority.unwrap_or(0);
-            routes.push(RouteConfig { stream, upstream, topic, format, priority, order });
+            let urgent = route.urgent;
+            let route =
+                RouteConfig { stream, upstream, topic, format, priority, order, from, urgent };
+            routes.push(route);
         }
         routes
+    }
+}
+
+fn check_from(from: &toml::Value) -> Result<RouteFrom, String> {
+    match from {
+        toml::Value::Integer(offset) => u64::try_from(*offset)
+            .map(RouteFrom::Offset)
+            .map_err(|_| format!("{offset} is no offset: write 0 or more")),
+        toml::Value::String(text) if text == "earliest" => Ok(RouteFrom::Earliest),
+        toml::Value::String(text) if text == "latest" => Ok(RouteFrom::Latest),
+        other => {
+            let text = match other {
+                toml::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let time: Result<jiff::Timestamp, _> = text.parse();
+            time.map(|time| RouteFrom::Time(time.as_millisecond())).map_err(|_| {
+                format!("{text:?}: write \"earliest\", \"latest\", an RFC 3339 time, or an offset")
+            })
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub(in crate::forward) struct Batch {
     bytes: Vec<u8>,
     records: Vec<Meta>,
     records_max: usize,
+    /// Bytes that the link has room for.
+    room: u64,
 }
 
 impl Default for Batch {
@@ -95,7 +97,7 @@ pub(in crate::forward) struct Head {
 impl Batch {
     /// One that is full with this many records.
     pub(in crate::forward) fn new(records_max: usize) -> Self {
-        Self { bytes: Vec::new(), records: Vec::new(), records_max }
+        Self { bytes: Vec::new(), records: Vec::new(), records_max, room: u64::MAX }
     }
 
     /// Adds a record, or several rows of one with [`Entry::row`].
@@ -113,8 +115,19 @@ impl Batch {
         Entry { batch: self, head, texts: Some(texts) }
     }
 
+    /// No more may be added: it holds as much as it can, or as the link has room for.
     pub(in crate::forward) fn is_full(&self) -> bool {
+        self.is_packed() || self.bytes.len() as u64 >= self.room
+    }
+
+    /// It holds as much as it can.
+    pub(in crate::forward) fn is_packed(&self) -> bool {
         self.records.len() >= self.records_max || self.bytes.len() >= BYTES_FULL
+    }
+
+    /// The link has room for `bytes`.
+    pub(in crate::forward) fn allow(&mut self, bytes: u64) {
+        self.room = bytes;
     }
 
     pub(in crate::forward) fn len(&self) -> usize {

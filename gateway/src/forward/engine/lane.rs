@@ -1,5 +1,6 @@
 //! One route inside its forwarder: where it reads, what is staged, what is confirmed.
 
+use crate::forward::engine::Lay;
 use crate::forward::engine::batch::Batch;
 use crate::forward::engine::reading::{Found, Reading};
 use crate::forward::format::Encoder;
@@ -8,12 +9,16 @@ use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::{Halted, Mark, Resumed, RouteStart, resume};
 use crate::forward::policy::stored::Witness;
 use crate::forward::upstream::{Fault, Progress};
-use crate::journal::Record;
+use crate::journal::{ReadError, Record};
 
 /// A route.
 pub(in crate::forward) struct Lane<S> {
     /// Its name in the catalog and at the journal's retention.
     pub(in crate::forward) name: String,
+    /// It sends in quiet hours and beyond a budget.
+    urgent: bool,
+    /// It was told to wait.
+    pub(in crate::forward) paused: bool,
     /// Numbers of the stream's partitions in the journal with their index, ascending.
     partitions: Vec<(u16, u16)>,
     /// The numbers alone.
@@ -108,28 +113,34 @@ impl Claim {
 }
 
 impl<S: Source> Lane<S> {
-    /// The route `name` of a stream whose partitions have these numbers in the journal.
+    /// A route with what was saved of it.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it cannot be found out where a new route begins.
     pub(in crate::forward) fn new(
-        name: String,
-        numbers: &[u16],
-        encoder: Encoder,
-        ahead: Option<Ahead>,
+        lay: Lay,
         saved: Option<Mark>,
         local: &impl Local<Source = S>,
-    ) -> Self {
+    ) -> Result<Self, ReadError> {
+        let Lay { name, numbers, encoder, ahead, from, urgent, priority: _ } = lay;
         let mut partitions: Vec<_> = numbers.iter().copied().zip(0..).collect();
         partitions.sort_unstable();
         let kept = saved.as_ref().map_or(0, |mark| mark.scanned.next());
-        local.keep(&name, numbers, kept);
-        // A new route begins with the oldest record; what is not there any more is no gap of it.
-        let mark = saved.clone().unwrap_or_else(|| Mark::new(local.start(numbers)));
+        local.keep(&name, &numbers, kept);
+        // Where a new route begins is no gap below.
+        let mark = match &saved {
+            Some(mark) => mark.clone(),
+            None => Mark::new(local.begin(&numbers, from)?),
+        };
         // Before the first new record can hide that the journal ends early.
         let opened = local.opened();
         let bound = mark.bound.map_or(opened, |bound| bound.min(opened));
         let mut lane = Self {
             name,
+            urgent,
+            paused: false,
             partitions,
-            numbers: numbers.to_vec(),
+            numbers,
             encoder,
             ahead,
             reading: None,
@@ -149,7 +160,28 @@ impl<S: Source> Lane<S> {
         if let Err(why) = resume(&RouteStart::default(), &lane.mark, bound, opened) {
             lane.halt(why);
         }
-        lane
+        Ok(lane)
+    }
+
+    /// True where it may send, in spite of `held` that holds those that are not urgent.
+    pub(in crate::forward) fn may_send(&self, held: bool) -> bool {
+        !self.paused && (self.urgent || !held)
+    }
+
+    /// True where something of it is staged and not sent.
+    pub(in crate::forward) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// What is staged is dropped and will be read again. Between two transactions.
+    pub(in crate::forward) fn unstage(&mut self, local: &impl Local<Source = S>) {
+        if self.reading.is_none() {
+            return;
+        }
+        self.staged = Claim::default();
+        self.covered.clone_from(&self.confirmed);
+        self.covered.merge(&self.mark.scanned);
+        self.stand(local);
     }
 
     /// Takes the upstream's word and stands where the route goes on.

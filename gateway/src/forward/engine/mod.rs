@@ -7,18 +7,32 @@ mod reading;
 
 use self::lane::{Ahead, Lane, Part};
 use crate::catalog::CatalogError;
+use crate::config::{LinkConfig, RouteFrom};
 use crate::forward::engine::batch::{Batch, OutRecord, ValueKind};
 use crate::forward::format::Encoder;
 use crate::forward::local::Local;
+use crate::forward::policy::allowance::{Allowance, Hold, Spent};
 use crate::forward::policy::core::{Action, Core, Outcome, Policy, Waiting};
 use crate::forward::policy::resume::Mark;
 use crate::forward::status::{RouteState, Scores};
 use crate::forward::upstream::{Fault, Progress, SendError, Upstream};
+use crate::journal::ReadError;
 
 /// Marks are saved this often while they change.
 const MARK_EVERY_MS: u64 = 10_000;
 /// So often while publishers wait for a reader to move on.
 const MARK_BLOCKED_EVERY_MS: u64 = 1_000;
+
+/// One stage in so many is filled from the last route on, so that the first ones never take all.
+const LAST_FIRST: u32 = 8;
+
+/// What a record costs on the wire besides key and value: its headers, nearly all of it.
+const RECORD_OVERHEAD: u64 = 90;
+/// What a position costs.
+const POSITION_BYTES: u64 = 250;
+
+/// What the status of a paused route says.
+const PAUSED: &str = "paused; POST /api/v1/routes/ID/resume lets it go on";
 
 /// The cause of a gap that stands for a record that the upstream did not take.
 const TOO_LARGE: &str = "too-large";
@@ -52,6 +66,30 @@ pub(in crate::forward) struct Lay {
     pub(in crate::forward) priority: u8,
     /// Live data goes first; `None`: in the order of the log.
     pub(in crate::forward) ahead: Option<Ahead>,
+    /// Where it begins if it has sent nothing yet.
+    pub(in crate::forward) from: RouteFrom,
+    /// It sends in quiet hours and beyond a budget.
+    pub(in crate::forward) urgent: bool,
+}
+
+/// What an engine goes by.
+pub(in crate::forward) struct Rules {
+    pub(in crate::forward) policy: Policy,
+    /// What the link may carry.
+    pub(in crate::forward) link: LinkConfig,
+    /// Varies the jitter between gateways.
+    pub(in crate::forward) seed: u64,
+}
+
+/// An engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// Marks cannot be read or saved.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Where a new route begins cannot be found.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
 }
 
 /// All routes of an upstream.
@@ -63,6 +101,18 @@ pub(in crate::forward) struct Engine<U, L: Local> {
     /// Lanes by falling priority; the one at the front of its priority moves on each turn.
     order: Vec<(u8, usize)>,
     batch: Batch,
+    /// How urgent the most urgent of what is staged is: twice its priority, one more if it is live.
+    staged_class: u16,
+    /// The same of the least urgent stage that was sent in the transaction.
+    sent_class: Option<u16>,
+    fills: u32,
+    allowance: Allowance,
+    /// Why routes that are not urgent wait.
+    held: Option<Hold>,
+    saved_spent: Spent,
+    /// Bytes that were charged as estimated since the upstream last said what went.
+    estimated: u64,
+    wire_bytes: u64,
     scores: Scores,
     begun_ms: u64,
     marked_ms: u64,
@@ -72,28 +122,45 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     /// `scores` has a row a route, in the order of `lays`.
     ///
     /// # Errors
-    /// [`CatalogError`] if the marks cannot be read or saved.
+    /// [`ForwardError`].
     pub(in crate::forward) fn new(
-        policy: Policy,
-        seed: u64,
+        rules: Rules,
         upstream: U,
         local: L,
         lays: Vec<Lay>,
         scores: Scores,
-    ) -> Result<Self, CatalogError> {
+    ) -> Result<Self, ForwardError> {
+        let Rules { policy, link, seed } = rules;
         let mut lanes = Vec::new();
         let mut order = Vec::new();
         for (route, lay) in lays.into_iter().enumerate() {
             let mark = local.mark(&lay.name)?;
-            let Lay { name, numbers, encoder, priority, ahead } = lay;
-            lanes.push(Lane::new(name, &numbers, encoder, ahead, mark, &local));
-            order.push((priority, route));
+            order.push((lay.priority, route));
+            lanes.push(Lane::new(lay, mark, &local)?);
         }
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let core = Core::new(policy, seed);
+        let spent = local.spent()?;
         let batch = Batch::new(policy.stage_records);
-        let mut engine =
-            Self { core, upstream, local, lanes, order, batch, scores, begun_ms: 0, marked_ms: 0 };
+        let mut engine = Self {
+            core,
+            upstream,
+            local,
+            lanes,
+            order,
+            batch,
+            staged_class: 0,
+            sent_class: None,
+            fills: 0,
+            allowance: Allowance::new(link, spent),
+            held: None,
+            saved_spent: spent,
+            estimated: 0,
+            wire_bytes: 0,
+            scores,
+            begun_ms: 0,
+            marked_ms: 0,
+        };
         // How far the journal was when this start began has to be known when the next one begins.
         engine.save_marks()?;
         engine.show(None);
@@ -105,9 +172,36 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         self.core.drain(now.ms);
     }
 
+    /// Which routes are to wait, by their number.
+    pub(in crate::forward) fn pause(&mut self, paused: &[bool]) {
+        for (lane, paused) in self.lanes.iter_mut().zip(paused) {
+            lane.paused = *paused;
+        }
+    }
+
+    /// Finds out who may send how much. What is staged of those that may not any more goes back.
+    fn admit(&mut self, now: Now) {
+        self.allowance.at(now.ms, now.unix_ms);
+        self.held = self.allowance.hold(now.unix_ms);
+        self.batch.allow(self.allowance.room());
+        let held = self.held.is_some();
+        let bars = |lane: &Lane<L::Source>| !lane.may_send(held) && lane.has_staged();
+        if self.core.is_idle() && self.lanes.iter().any(bars) {
+            self.clear();
+            self.lanes.iter_mut().for_each(|lane| lane.unstage(&self.local));
+        }
+    }
+
+    /// Routes that may send.
+    fn open_lanes(&self) -> impl Iterator<Item = &Lane<L::Source>> {
+        let held = self.held.is_some();
+        self.lanes.iter().filter(move |lane| lane.may_send(held))
+    }
+
     /// Does the next thing.
     pub(in crate::forward) fn turn(&mut self, clock: &dyn Fn() -> Now) -> Step {
         let now = clock();
+        self.admit(now);
         if let Err(fault) = self.fill(now) {
             self.fail(clock, &fault);
             return Step::Again;
@@ -139,25 +233,41 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         if !self.core.is_open() {
             return Ok(());
         }
+        self.fills = self.fills.wrapping_add(1);
+        let mut turns: Vec<(u8, Part, usize)> = Vec::with_capacity(2 * self.order.len());
         for equals in self.order.chunk_by_mut(|a, b| a.0 == b.0) {
             for part in [Part::Front, Part::Back] {
-                for (_, lane) in equals.iter() {
-                    let lane = &mut self.lanes[*lane];
-                    lane.fill(part, now.unix_ms, &mut self.batch, &self.local)?;
-                }
+                turns.extend(equals.iter().map(|(priority, lane)| (*priority, part, *lane)));
             }
             // Equals take turns, so that one with a backlog does not starve the others.
             equals.rotate_left(1);
+        }
+        if self.fills.is_multiple_of(LAST_FIRST) {
+            turns.reverse();
+        }
+        let held = self.held.is_some();
+        for (priority, part, lane) in turns {
+            let before = self.batch.len();
+            let lane = &mut self.lanes[lane];
+            if !lane.may_send(held) {
+                continue;
+            }
+            lane.fill(part, now.unix_ms, &mut self.batch, &self.local)?;
+            if self.batch.len() > before {
+                // Live data before a backlog of the same priority.
+                let class = 2 * u16::from(priority) + u16::from(part == Part::Front);
+                self.staged_class = self.staged_class.max(class);
+            }
         }
         Ok(())
     }
 
     fn waiting(&self) -> Waiting {
         let end = self.local.end();
-        let scanned = self.lanes.iter().filter_map(Lane::scanned).min().unwrap_or(end);
+        let scanned = self.open_lanes().filter_map(Lane::scanned).min().unwrap_or(end);
         Waiting {
             staged: u32::try_from(self.batch.len()).unwrap_or(u32::MAX),
-            full: self.batch.is_full(),
+            full: self.batch.is_packed(),
             unread: end.saturating_sub(scanned),
         }
     }
@@ -166,8 +276,14 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         self.show(None);
         // Every route waits for the offset that it has not looked at; one that does not run waits
         // for nothing.
-        let beyond = self.lanes.iter().filter_map(Lane::scanned).min().filter(|_| for_data);
+        let beyond = self.open_lanes().filter_map(Lane::scanned).min().filter(|_| for_data);
         let until_ms = until_ms.min(now.ms.saturating_add(self.mark_every_ms()));
+        let for_room_ms = self.allowance.wait_ms();
+        if for_room_ms > 0 && beyond.is_some() {
+            // What is new cannot go before there is room.
+            let until_ms = until_ms.min(now.ms.saturating_add(for_room_ms));
+            return Step::Wait { until_ms, beyond: None };
+        }
         Step::Wait { until_ms, beyond }
     }
 
@@ -177,7 +293,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
 
     fn open(&mut self) -> Result<Outcome, Fault> {
         let starts = self.upstream.open()?;
-        self.batch.clear();
+        self.clear();
         for (lane, start) in self.lanes.iter_mut().zip(&starts) {
             lane.start(start, &self.local)?;
         }
@@ -190,11 +306,15 @@ impl<U: Upstream, L: Local> Engine<U, L> {
 
     fn begin(&mut self, now: Now) -> Result<Outcome, Fault> {
         self.begun_ms = now.ms;
+        self.sent_class = None;
         self.upstream.begin().map(|()| Outcome::Begun)
     }
 
     fn send(&mut self) -> Result<Outcome, Fault> {
         let (mut records, mut bytes) = (0, 0);
+        let overtook = self.sent_class.is_some_and(|class| class < self.staged_class);
+        self.sent_class =
+            Some(self.sent_class.map_or(self.staged_class, |class| class.min(self.staged_class)));
         for (route, record) in self.batch.iter() {
             let size = match self.upstream.send(route, &record) {
                 Ok(()) => size_of(&record),
@@ -208,15 +328,38 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             records += 1;
             bytes += size;
         }
-        self.batch.clear();
+        self.charge(bytes.saturating_add(u64::from(records) * RECORD_OVERHEAD));
+        self.clear();
         self.lanes.iter_mut().for_each(Lane::sent);
-        Ok(Outcome::Sent { records, bytes })
+        Ok(Outcome::Sent { records, bytes, overtook })
+    }
+
+    fn charge(&mut self, bytes: u64) {
+        self.allowance.spend(bytes);
+        self.estimated = self.estimated.saturating_add(bytes);
+    }
+
+    /// Puts what the upstream knows in the place of what was estimated.
+    fn reconcile(&mut self) {
+        let estimated = std::mem::take(&mut self.estimated);
+        if let Some(total) = self.upstream.wire_bytes() {
+            let actual = total.saturating_sub(self.wire_bytes);
+            self.wire_bytes = total;
+            self.allowance.correct(estimated, actual);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.staged_class = 0;
     }
 
     fn commit(&mut self, clock: &dyn Fn() -> Now) -> Result<Outcome, Fault> {
         let progress: Vec<Progress> =
             self.lanes.iter().enumerate().filter_map(|(r, lane)| lane.progress(r)).collect();
+        self.charge(progress.len() as u64 * POSITION_BYTES);
         self.upstream.commit(&progress, clock().unix_ms)?;
+        self.reconcile();
         let took_ms = clock().ms.saturating_sub(self.begun_ms);
         self.scores.committed(progress.iter().map(|progress| progress.route), took_ms);
         for progress in progress {
@@ -227,8 +370,9 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     }
 
     fn fail(&mut self, clock: &dyn Fn() -> Now, fault: &Fault) {
+        self.reconcile();
         self.upstream.close();
-        self.batch.clear();
+        self.clear();
         self.scores.abandoned();
         for lane in &mut self.lanes {
             lane.stop();
@@ -245,6 +389,13 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     fn try_save_marks(&mut self) {
         if let Err(problem) = self.save_marks() {
             tracing::warn!(%problem, "marks of routes not saved; the next start reads more");
+        }
+        let spent = self.allowance.spent();
+        if self.allowance.has_budget() && spent != self.saved_spent {
+            match self.local.save_spent(spent) {
+                Ok(()) => self.saved_spent = spent,
+                Err(problem) => tracing::warn!(%problem, "what was spent today is not saved"),
+            }
         }
     }
 
@@ -270,12 +421,17 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     /// Tells the status, and the log where it is news.
     fn show(&mut self, fault: Option<&Fault>) {
         for (route, lane) in self.lanes.iter().enumerate() {
+            let held = self.held.map(|held| held.to_string());
             let error = lane.halted.as_deref().or(fault.map(|fault| fault.message.as_str()));
-            let state = match fault {
-                _ if lane.halted.is_some() || self.core.is_stopped() => Some(RouteState::Stopped),
-                Some(_) => Some(RouteState::Retrying),
-                None if lane.scanned().is_some() => Some(RouteState::Running),
-                None => None,
+            let (state, error) = match fault {
+                _ if lane.halted.is_some() || self.core.is_stopped() => {
+                    (Some(RouteState::Stopped), error)
+                }
+                _ if lane.paused => (Some(RouteState::Paused), Some(PAUSED)),
+                _ if !lane.may_send(held.is_some()) => (Some(RouteState::Held), held.as_deref()),
+                Some(_) => (Some(RouteState::Retrying), error),
+                None if lane.scanned().is_some() => (Some(RouteState::Running), error),
+                None => (None, error),
             };
             self.scores.show(route, state, error, lane.position());
         }

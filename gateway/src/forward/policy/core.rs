@@ -12,13 +12,14 @@
 //! reads the position: nothing is assumed about a request whose answer did not come.
 
 use crate::forward::engine::batch::RECORDS_FULL;
+use crate::forward::policy::pace::Pace;
 use crate::forward::upstream::{Fault, FaultKind};
 
 /// Sizes and times of transactions.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::forward) struct Policy {
-    /// A transaction begins at the earliest this long after the last one ended, so that what comes
-    /// in meanwhile shares it; a first record after silence goes at once.
+    /// There is one transaction in this time in the long run, so that what comes in meanwhile shares
+    /// it; after a silence records go at once. See [`Pace`].
     pub(in crate::forward) gather_ms: u64,
     /// A transaction that has something and finds nothing more is held open this long since its
     /// begin. 0: it closes at once and never holds back readers of the cluster.
@@ -75,6 +76,8 @@ const BACKOFF_MS_MAX: u64 = 15_000;
 const REFUSED_RETRY_MS: u64 = 30_000;
 /// On shutdown, what waits is still sent for this long.
 const DRAIN_MS: u64 = 2_000;
+/// A transaction that holds back more urgent records closes when it is this old.
+const HURRY_MS: u64 = 100;
 /// Between two looks at the journal while records gather, so that a busy journal does not wake the
 /// forwarder at each commit.
 const LOOK_MS: u64 = 20;
@@ -125,6 +128,8 @@ pub(in crate::forward) enum Outcome {
         records: u32,
         /// Bytes of keys and values.
         bytes: u64,
+        /// There are more urgent ones among them than were sent in it before.
+        overtook: bool,
     },
     /// It is committed.
     Committed,
@@ -135,15 +140,26 @@ pub(in crate::forward) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed { retry_ms: u64 },
-    Idle { ended_ms: Option<u64> },
-    Sending { begun_ms: u64, records: u32, bytes: u64 },
+    Idle,
+    Sending(Sending),
     Stopped,
+}
+
+/// A transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sending {
+    begun_ms: u64,
+    records: u32,
+    bytes: u64,
+    /// Urgent records wait in it behind others.
+    hurries: bool,
 }
 
 /// The policy's state.
 #[derive(Debug)]
 pub(in crate::forward) struct Core {
     policy: Policy,
+    pace: Pace,
     state: State,
     failures: u32,
     jitter: u64,
@@ -154,7 +170,8 @@ impl Core {
     /// `seed` varies the jitter between gateways.
     pub(in crate::forward) fn new(policy: Policy, seed: u64) -> Self {
         let state = State::Closed { retry_ms: 0 };
-        Self { policy, state, failures: 0, jitter: seed | 1, drain_until_ms: None }
+        let pace = Pace::new(&policy);
+        Self { policy, pace, state, failures: 0, jitter: seed | 1, drain_until_ms: None }
     }
 
     /// The gateway is shutting down: send what waits, for a short while, settle, halt.
@@ -164,7 +181,12 @@ impl Core {
 
     /// True once the upstream answers.
     pub(in crate::forward) fn is_open(&self) -> bool {
-        matches!(self.state, State::Idle { .. } | State::Sending { .. })
+        matches!(self.state, State::Idle | State::Sending(_))
+    }
+
+    /// True between two transactions.
+    pub(in crate::forward) fn is_idle(&self) -> bool {
+        self.state == State::Idle
     }
 
     /// True once it will not try again on its own.
@@ -181,14 +203,12 @@ impl Core {
                 Action::Wait { until_ms: retry_ms, for_data: false }
             }
             State::Closed { .. } => Action::Open,
-            State::Idle { ended_ms } => self.next_idle(now_ms, waiting, ended_ms),
-            State::Sending { begun_ms, records, bytes } => {
-                self.next_sending(now_ms, waiting, begun_ms, (records, bytes))
-            }
+            State::Idle => self.next_idle(now_ms, waiting),
+            State::Sending(sending) => self.next_sending(now_ms, waiting, sending),
         }
     }
 
-    fn next_idle(&self, now_ms: u64, waiting: &Waiting, ended_ms: Option<u64>) -> Action {
+    fn next_idle(&self, now_ms: u64, waiting: &Waiting) -> Action {
         let over = self.drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
         if over || (self.drain_until_ms.is_some() && waiting.staged == 0) {
             return Action::Halt;
@@ -196,7 +216,7 @@ impl Core {
         if waiting.staged == 0 {
             return Action::Wait { until_ms: u64::MAX, for_data: true };
         }
-        let due_ms = ended_ms.map_or(0, |ended_ms| ended_ms.saturating_add(self.policy.gather_ms));
+        let due_ms = self.pace.due_ms();
         let enough = waiting.full || waiting.staged >= self.policy.records_max;
         if enough || now_ms >= due_ms || self.drain_until_ms.is_some() {
             return Action::Begin;
@@ -204,13 +224,8 @@ impl Core {
         Action::Wait { until_ms: due_ms.min(now_ms.saturating_add(LOOK_MS)), for_data: false }
     }
 
-    fn next_sending(
-        &self,
-        now_ms: u64,
-        waiting: &Waiting,
-        begun_ms: u64,
-        (records, bytes): (u32, u64),
-    ) -> Action {
+    fn next_sending(&self, now_ms: u64, waiting: &Waiting, sending: Sending) -> Action {
+        let Sending { begun_ms, records, bytes, hurries } = sending;
         let policy = &self.policy;
         let (records_max, bytes_max) = if waiting.unread > policy.behind {
             (policy.catch_up_records_max, policy.catch_up_bytes_max)
@@ -218,11 +233,15 @@ impl Core {
             (policy.records_max, policy.bytes_max)
         };
         let due_ms = begun_ms.saturating_add(policy.open_ms);
+        // A file is no transaction that others wait for.
+        let is_file = policy.open_ms > 0;
+        let bytes_max = if is_file { bytes_max } else { bytes_max.min(self.pace.bytes_max()) };
+        let hurried = hurries && !is_file && now_ms >= begun_ms.saturating_add(HURRY_MS);
         let over = self.drain_until_ms.is_some_and(|until_ms| now_ms >= until_ms);
         // A file that is held open closes at its time even while records keep coming; a
         // transaction that is not held closes when nothing more waits.
-        let timed_out = policy.open_ms > 0 && now_ms >= due_ms;
-        if records >= records_max || bytes >= bytes_max || timed_out || over {
+        let timed_out = is_file && now_ms >= due_ms;
+        if records >= records_max || bytes >= bytes_max || timed_out || over || hurried {
             return Action::Commit;
         }
         if waiting.staged > 0 {
@@ -238,19 +257,27 @@ impl Core {
     pub(in crate::forward) fn on(&mut self, now_ms: u64, outcome: &Outcome) {
         self.state = match (outcome, self.state) {
             (_, State::Stopped) => State::Stopped,
-            (Outcome::Opened, _) => State::Idle { ended_ms: None },
-            (Outcome::Begun, _) => State::Sending { begun_ms: now_ms, records: 0, bytes: 0 },
-            (
-                Outcome::Sent { records, bytes },
-                State::Sending { begun_ms, records: r, bytes: b },
-            ) => {
-                let records = r.saturating_add(*records);
-                State::Sending { begun_ms, records, bytes: b.saturating_add(*bytes) }
+            (Outcome::Opened, _) => State::Idle,
+            (Outcome::Begun, _) => {
+                self.pace.begun(now_ms);
+                let begun_ms = now_ms;
+                State::Sending(Sending { begun_ms, records: 0, bytes: 0, hurries: false })
+            }
+            (Outcome::Sent { records, bytes, overtook }, State::Sending(sending)) => {
+                State::Sending(Sending {
+                    records: sending.records.saturating_add(*records),
+                    bytes: sending.bytes.saturating_add(*bytes),
+                    hurries: sending.hurries || *overtook,
+                    ..sending
+                })
             }
             (Outcome::Sent { .. }, state) => state,
-            (Outcome::Committed, _) => {
+            (Outcome::Committed, state) => {
                 self.failures = 0;
-                State::Idle { ended_ms: Some(now_ms) }
+                if let State::Sending(Sending { begun_ms, records, bytes, .. }) = state {
+                    self.pace.committed(now_ms.saturating_sub(begun_ms), records, bytes);
+                }
+                State::Idle
             }
             (Outcome::Failed(fault), state) => self.failed(now_ms, fault.kind, state),
         };
@@ -260,7 +287,8 @@ impl Core {
         // A producer that slept through its transaction's time is fenced by the cluster itself;
         // that is no rival, and a rival that took over meanwhile shows when the position is read.
         let slept = match state {
-            State::Sending { begun_ms, .. } => {
+            State::Sending(Sending { begun_ms, bytes, .. }) => {
+                self.pace.failed(bytes);
                 now_ms.saturating_sub(begun_ms) >= self.policy.transaction_timeout_ms
             }
             _ => false,
@@ -289,9 +317,14 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::policy::pace::BURST;
 
     fn waiting(staged: u32) -> Waiting {
         Waiting { staged, full: false, unread: 0 }
+    }
+
+    fn sent(records: u32, bytes: u64) -> Outcome {
+        Outcome::Sent { records, bytes, overtook: false }
     }
 
     fn open(policy: Policy) -> Core {
@@ -306,36 +339,50 @@ mod tests {
         assert_eq!(core.next(now_ms, &waiting(records)), Action::Begin);
         core.on(now_ms, &Outcome::Begun);
         assert_eq!(core.next(now_ms, &waiting(records)), Action::Send);
-        core.on(now_ms, &Outcome::Sent { records, bytes: 1 });
+        core.on(now_ms, &sent(records, 1));
         assert_eq!(core.next(now_ms, &waiting(0)), Action::Commit);
         core.on(now_ms, &Outcome::Committed);
     }
 
     #[test]
-    fn a_record_after_silence_goes_at_once_and_those_behind_it_gather() {
+    fn records_after_silence_go_at_once_and_those_behind_them_gather() {
         let mut core = open(Policy::KAFKA);
         let idle = Action::Wait { until_ms: u64::MAX, for_data: true };
         assert_eq!(core.next(5_000, &waiting(0)), idle);
-        transact(&mut core, 5_000, 1);
+        for _ in 0..BURST {
+            transact(&mut core, 5_000, 1);
+        }
         let wait = Action::Wait { until_ms: 5_020, for_data: false };
         assert_eq!(core.next(5_000, &waiting(1)), wait);
-        let wait = Action::Wait { until_ms: 6_000, for_data: false };
-        assert_eq!(core.next(5_990, &waiting(300)), wait);
-        transact(&mut core, 6_000, 300);
+        let wait = Action::Wait { until_ms: 5_500, for_data: false };
+        assert_eq!(core.next(5_490, &waiting(300)), wait);
+        transact(&mut core, 5_500, 300);
         // A full stage does not wait.
         let full = Waiting { staged: 500, full: true, unread: 0 };
-        assert_eq!(core.next(6_001, &full), Action::Begin);
+        assert_eq!(core.next(5_501, &full), Action::Begin);
+    }
+
+    #[test]
+    fn a_transaction_of_a_backlog_closes_soon_once_something_urgent_is_in_it() {
+        let mut core = open(Policy::KAFKA);
+        core.on(0, &Outcome::Begun);
+        let behind = Waiting { staged: 9, full: true, unread: 100_000 };
+        core.on(10, &sent(500, 1));
+        assert_eq!(core.next(10, &behind), Action::Send);
+        core.on(20, &Outcome::Sent { records: 500, bytes: 1, overtook: true });
+        assert_eq!(core.next(20, &behind), Action::Send);
+        assert_eq!(core.next(HURRY_MS, &behind), Action::Commit);
     }
 
     #[test]
     fn a_transaction_closes_at_its_size_and_a_backlog_makes_it_larger() {
         let mut core = open(Policy::KAFKA);
         core.on(0, &Outcome::Begun);
-        core.on(0, &Outcome::Sent { records: 1_000, bytes: 1 });
+        core.on(0, &sent(1_000, 1));
         assert_eq!(core.next(0, &waiting(9)), Action::Commit);
         let behind = Waiting { staged: 9, full: false, unread: 100_000 };
         assert_eq!(core.next(0, &behind), Action::Send);
-        core.on(0, &Outcome::Sent { records: 1, bytes: 2 << 20 });
+        core.on(0, &sent(1, 2 << 20));
         assert_eq!(core.next(0, &behind), Action::Commit);
     }
 
@@ -343,7 +390,7 @@ mod tests {
     fn a_file_is_held_open_for_its_time_and_closes_then_even_while_records_come() {
         let mut core = open(Policy::DIRECTORY);
         core.on(100, &Outcome::Begun);
-        core.on(100, &Outcome::Sent { records: 1, bytes: 1 });
+        core.on(100, &sent(1, 1));
         let hold = Action::Wait { until_ms: 10_100, for_data: true };
         assert_eq!(core.next(200, &waiting(0)), hold);
         assert_eq!(core.next(200, &waiting(1)), Action::Send);

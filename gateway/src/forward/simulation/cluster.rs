@@ -241,6 +241,27 @@ fn a_backlog_goes_in_larger_transactions_than_live_data() {
 }
 
 #[test]
+fn an_alarm_overtakes_a_backlog_inside_its_transaction_and_does_not_starve_it() {
+    let world = World::new();
+    world.append_all("data", 6_000);
+    let cluster = Cluster::default();
+    let clock = Clock::default();
+    let (mut engine, _) = world.engine(Policy::KAFKA, cluster.client());
+    clock.run(&mut engine, 4);
+    let sent = cluster.state().open.len();
+    assert!((500..2_000).contains(&sent), "a transaction is under way: {sent}");
+    world.append_all("other", 6_000);
+    assert!(clock.run(&mut engine, 2_000));
+    cluster.check(&world, "alarms");
+    let visible = &cluster.state().visible;
+    let first = visible.iter().position(|seen| seen.route == 1).expect("it arrived");
+    assert!(first <= sent + 500, "{first}");
+    let alarms = visible.iter().filter(|seen| seen.route == 1).take(3_000).count();
+    let between = visible[first..first + alarms].iter().filter(|seen| seen.route == 0).count();
+    assert!((300..1_000).contains(&between), "an eighth is for the backlog: {between}");
+}
+
+#[test]
 fn what_retention_took_travels_as_a_gap_and_a_new_route_starts_with_the_oldest() {
     let world = world_of(20);
     let cluster = Cluster::default();

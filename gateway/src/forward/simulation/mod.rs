@@ -2,6 +2,7 @@
 
 mod cluster;
 mod disk;
+mod links;
 mod live_first;
 mod witness;
 
@@ -11,15 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use headwater_shared::envelope::{Envelope, Publish};
 
 use super::engine::lane::Ahead;
-use super::engine::{Engine, Lay, Now, Step};
+use super::engine::{Engine, Lay, Now, Rules, Step};
 use super::format::Encoder;
 use super::local::{Local, Source};
+use super::policy::allowance::Spent;
 use super::policy::core::Policy;
 use super::policy::resume::Mark;
 use super::status::{ForwardMetrics, Scores};
 use super::upstream::{Fault, Upstream};
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, RouteConfig, RouteFormat, RouteOrder};
+use crate::config::{Config, LinkConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder};
 use crate::journal::{ReadError, Record};
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
@@ -36,6 +38,10 @@ struct World {
     log: Arc<Mutex<Log>>,
     /// Live data goes first in all routes.
     ahead: Option<Ahead>,
+    /// Where all routes begin.
+    from: RouteFrom,
+    /// What the link may carry.
+    link: LinkConfig,
 }
 
 #[derive(Clone, Default)]
@@ -46,6 +52,7 @@ struct Log {
     opened: u64,
     marks: BTreeMap<String, Mark>,
     kept: BTreeMap<String, u64>,
+    spent: Spent,
 }
 
 impl World {
@@ -67,7 +74,14 @@ impl World {
         let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
         let sparkplug = Arc::new(Sparkplug::new(&streams));
         let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()), sparkplug);
-        Self { streams, rows, log: Arc::default(), ahead: None }
+        Self {
+            streams,
+            rows,
+            log: Arc::default(),
+            ahead: None,
+            from: RouteFrom::Earliest,
+            link: LinkConfig::default(),
+        }
     }
 
     /// A copy of the data directory.
@@ -107,6 +121,12 @@ impl World {
         partition
     }
 
+    fn append_all(&self, stream: &str, count: u64) {
+        for number in 0..count {
+            self.append(stream, number);
+        }
+    }
+
     /// The offsets that a stream has from `from` on, by index of the partition.
     fn expected(&self, stream: &str, from: u64) -> BTreeMap<u16, Vec<u64>> {
         let numbers = &self.streams.get(stream).expect("configured").partitions;
@@ -127,6 +147,8 @@ impl World {
             format: RouteFormat::Json,
             priority,
             order: RouteOrder::Log,
+            from: RouteFrom::Earliest,
+            urgent: false,
         };
         vec![route("data", 0), route("other", 1)]
     }
@@ -150,9 +172,12 @@ impl World {
             ),
             priority: route.priority,
             ahead: self.ahead,
+            from: self.from,
+            urgent: route.priority > 0,
         };
         let lays = routes.iter().enumerate().map(lay).collect();
-        let engine = Engine::new(policy, 7, upstream, self.clone(), lays, scores.clone());
+        let rules = Rules { policy, link: self.link.clone(), seed: 7 };
+        let engine = Engine::new(rules, upstream, self.clone(), lays, scores.clone());
         (engine.expect("marks are there"), scores)
     }
 }
@@ -194,12 +219,25 @@ impl Local for World {
         self.log().opened
     }
 
-    fn start(&self, _partitions: &[u16]) -> u64 {
-        self.log().start
-    }
-
     fn source(&self, _partitions: &[u16], from: u64) -> FakeSource {
         FakeSource { log: Arc::clone(&self.log), position: from }
+    }
+
+    fn begin(&self, _partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError> {
+        Ok(match from {
+            RouteFrom::Earliest => self.log().start,
+            RouteFrom::Latest | RouteFrom::Time(_) => self.opened(),
+            RouteFrom::Offset(offset) => offset,
+        })
+    }
+
+    fn spent(&self) -> Result<Spent, CatalogError> {
+        Ok(self.log().spent)
+    }
+
+    fn save_spent(&self, spent: Spent) -> Result<(), CatalogError> {
+        self.log().spent = spent;
+        Ok(())
     }
 
     fn record_at(&self, _partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault> {
@@ -235,9 +273,13 @@ struct Clock {
 }
 
 impl Clock {
+    fn unix_ms(&self) -> i64 {
+        1_000_000 + i64::try_from(self.ms.get()).expect("simulated time is short")
+    }
+
     /// Runs until nothing is left to do for good, or `turns` are over, and says whether it ended.
     fn run<U: Upstream>(&self, engine: &mut Engine<U, World>, turns: u32) -> bool {
-        let now = || Now { ms: self.ms.get(), unix_ms: 1_000_000 };
+        let now = || Now { ms: self.ms.get(), unix_ms: self.unix_ms() };
         for _ in 0..turns {
             match engine.turn(&now) {
                 Step::Again => {}

@@ -102,6 +102,11 @@ pub(in crate::forward) trait Upstream: Send {
     /// # Errors
     /// [`Fault`].
     fn commit(&mut self, progress: &[Progress], now_ms: i64) -> Result<(), Fault>;
+    /// Bytes that went over the wire since the start, both ways, where it knows; else they are
+    /// estimated.
+    fn wire_bytes(&self) -> Option<u64> {
+        None
+    }
     /// Drops the connection and what was under way.
     fn close(&mut self);
 }
