@@ -6,6 +6,7 @@ mod error;
 mod inbound;
 mod masked;
 mod raw;
+mod secret;
 mod units;
 mod upstreams;
 
@@ -19,7 +20,10 @@ pub use log_lite::WhenFull;
 pub use error::{ConfigError, Problem};
 pub use inbound::OutboxConfig;
 pub use units::{parse_size, parse_time};
-pub use upstreams::{RouteConfig, RouteFormat, RouteOrder, UpstreamConfig};
+pub use upstreams::{
+    RegistryConfig, RegistryLogin, RotationConfig, RouteConfig, RouteFormat, RouteOrder,
+    UpstreamConfig,
+};
 
 #[cfg(test)]
 mod tests;

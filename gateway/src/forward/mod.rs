@@ -25,6 +25,8 @@ pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
     upstream::kafka::count_committed(brokers, topic)
 }
 
+pub(crate) use format::check_url as check_registry_url;
+pub(crate) use format::{Shape, can_read, subject_of};
 pub use policy::position::Position;
 pub use policy::stored::{PositionError, Stored, Witness};
 pub use run::{ForwardStatus, Forwarder, Identity, Surroundings};

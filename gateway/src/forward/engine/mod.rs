@@ -20,6 +20,9 @@ const MARK_EVERY_MS: u64 = 10_000;
 /// So often while publishers wait for a reader to move on.
 const MARK_BLOCKED_EVERY_MS: u64 = 1_000;
 
+/// Between two looks at a route whose format waits for something.
+const LOOK_FORMAT_MS: u64 = 500;
+
 /// The cause of a gap that stands for a record that the upstream did not take.
 const TOO_LARGE: &str = "too-large";
 
@@ -167,7 +170,9 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         // Every route waits for the offset that it has not looked at; one that does not run waits
         // for nothing.
         let beyond = self.lanes.iter().filter_map(Lane::scanned).min().filter(|_| for_data);
-        let until_ms = until_ms.min(now.ms.saturating_add(self.mark_every_ms()));
+        let is_waited_for = self.lanes.iter().any(|lane| lane.waits().is_some());
+        let look_ms = if is_waited_for { LOOK_FORMAT_MS } else { self.mark_every_ms() };
+        let until_ms = until_ms.min(now.ms.saturating_add(look_ms));
         Step::Wait { until_ms, beyond }
     }
 
@@ -270,10 +275,13 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     /// Tells the status, and the log where it is news.
     fn show(&mut self, fault: Option<&Fault>) {
         for (route, lane) in self.lanes.iter().enumerate() {
+            let waits = lane.waits();
             let error = lane.halted.as_deref().or(fault.map(|fault| fault.message.as_str()));
+            let error = error.or(waits.as_deref());
             let state = match fault {
                 _ if lane.halted.is_some() || self.core.is_stopped() => Some(RouteState::Stopped),
                 Some(_) => Some(RouteState::Retrying),
+                None if waits.is_some() => Some(RouteState::Retrying),
                 None if lane.scanned().is_some() => Some(RouteState::Running),
                 None => None,
             };
