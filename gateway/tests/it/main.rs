@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod auth;
+mod carried;
 mod cli;
 mod door;
 #[path = "../../src/forward/format/registry/double.rs"]
