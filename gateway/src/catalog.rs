@@ -18,6 +18,8 @@ const CHECKPOINTS: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::ne
 /// Name of a reader to its state: apart, so that one that stays the same is not written anew
 /// with each position.
 const STATES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("states");
+/// Upstream and subject to [`SavedSchema`] as JSON.
+const SCHEMAS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("schemas");
 /// Small facts about this gateway: `incarnation`, `machine`, which routes are paused.
 const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
 
@@ -72,6 +74,7 @@ fn database(path: &Path) -> Result<Database, CatalogError> {
     write.open_table(CHECKPOINTS).map_err(engine)?;
     write.open_table(STATES).map_err(engine)?;
     write.open_table(FACTS).map_err(engine)?;
+    write.open_table(SCHEMAS).map_err(engine)?;
     write.commit().map_err(engine)?;
     Ok(database)
 }
@@ -83,6 +86,17 @@ pub struct Checkpoint {
     pub position: u64,
     /// The reader's own bytes.
     pub state: Vec<u8>,
+}
+
+/// A schema that a registry has taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedSchema {
+    /// The URL of the registry.
+    pub registry: String,
+    /// The schema's id there.
+    pub id: u32,
+    /// The schema.
+    pub schema: String,
 }
 
 /// The catalog's file.
@@ -227,6 +241,45 @@ impl Catalog {
                         .insert(*name, (checkpoint.position, [].as_slice()))
                         .map_err(engine)?;
                 }
+            }
+            write.commit().map_err(engine)
+        })
+    }
+
+    /// The schema of `subject` as the registry of `upstream` took it last; one that cannot be read
+    /// counts as none.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn schema(
+        &self,
+        upstream: &str,
+        subject: &str,
+    ) -> Result<Option<SavedSchema>, CatalogError> {
+        self.run(|database| {
+            let read = database.begin_read().map_err(engine)?;
+            let table = read.open_table(SCHEMAS).map_err(engine)?;
+            let saved = table.get((upstream, subject)).map_err(engine)?;
+            Ok(saved.and_then(|saved| serde_json::from_slice(saved.value()).ok()))
+        })
+    }
+
+    /// Saves a schema, synced.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn save_schema(
+        &self,
+        upstream: &str,
+        subject: &str,
+        schema: &SavedSchema,
+    ) -> Result<(), CatalogError> {
+        let bytes = serde_json::to_vec(schema).expect("texts and numbers are JSON");
+        self.run(|database| {
+            let write = database.begin_write().map_err(engine)?;
+            {
+                let mut table = write.open_table(SCHEMAS).map_err(engine)?;
+                table.insert((upstream, subject), bytes.as_slice()).map_err(engine)?;
             }
             write.commit().map_err(engine)
         })

@@ -43,6 +43,9 @@ enum Command {
     /// Look into the journal
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Bring files that were carried here from a directory upstream into a stopped gateway's log;
+    /// each record once, however often they come
+    Import(log::CarriedArgs),
     /// Credentials of sensor nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args.path()),
         Command::Demo(args) => demo::demo(&args),
         Command::Log(command) => log::log(&command),
+        Command::Import(args) => log::import_carried(&args),
         Command::Node(command) => node::node(&command),
         Command::Passwd => passwd::passwd(),
     };

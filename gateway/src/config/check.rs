@@ -1,7 +1,9 @@
 //! From what is written to what is meant, collecting every fault on the way.
 
+mod formats;
 mod inbound;
 mod logs;
+mod registry;
 mod upstreams;
 mod users;
 mod ways;
@@ -155,6 +157,7 @@ impl<'a> Checker<'a> {
         let upstreams = self.upstreams(&raw.upstream);
         let links = self.links(&raw.upstream);
         let routes = self.routes(&raw.route, &raw.upstream, &names);
+        self.formats(&raw.route, &routes, &streams, &queries, &upstreams);
         let outboxes = self.outboxes(&raw.outbox);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
         Config {

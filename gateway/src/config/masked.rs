@@ -2,13 +2,11 @@
 
 use serde_json::{Value as Json, json};
 
+use super::secret::MASK;
 use super::{
-    Config, LimitsConfig, LinkConfig, OutboxConfig, RouteConfig, RouteOrder, RulesConfig,
-    UpstreamConfig, WhenFull,
+    Config, LimitsConfig, LinkConfig, OutboxConfig, RegistryLogin, RouteConfig, RouteOrder,
+    RulesConfig, UpstreamConfig, WhenFull,
 };
-
-/// What stands for a secret.
-const MASK: &str = "***";
 
 /// Client properties whose value is a secret, by a part of their name.
 const SECRET: [&str; 4] = ["password", "secret", "key.pem", "token"];
@@ -144,14 +142,40 @@ fn linked(mut upstream: Json, link: Option<&LinkConfig>) -> Json {
 
 fn masked(upstream: &UpstreamConfig) -> Json {
     match upstream {
-        UpstreamConfig::Kafka { brokers, properties } => {
+        UpstreamConfig::Kafka { brokers, properties, registry } => {
             let shown = properties.iter().map(|(name, value)| {
                 let secret = SECRET.iter().any(|part| name.contains(part));
                 (name.clone(), json!(if secret { MASK } else { value }))
             });
             let properties: serde_json::Map<_, _> = shown.collect();
-            json!({ "kind": "kafka", "brokers": brokers, "properties": properties })
+            let registry = registry.as_ref().map(|registry| {
+                let (username, password, token) = match &registry.login {
+                    Some(RegistryLogin::Basic { username, .. }) => {
+                        (Some(username), Some(MASK), None)
+                    }
+                    Some(RegistryLogin::Token(_)) => (None, None, Some(MASK)),
+                    None => (None, None, None),
+                };
+                json!({
+                    "url": registry.url,
+                    "username": username,
+                    "password": password,
+                    "token": token,
+                    "ca": registry.ca,
+                })
+            });
+            json!({
+                "kind": "kafka",
+                "brokers": brokers,
+                "properties": properties,
+                "registry": registry,
+            })
         }
-        UpstreamConfig::Directory { path } => json!({ "kind": "directory", "path": path }),
+        UpstreamConfig::Directory { path, rotation } => json!({
+            "kind": "directory",
+            "path": path,
+            "rotate_size_bytes": rotation.size_bytes,
+            "rotate_every_ms": millis(rotation.every),
+        }),
     }
 }

@@ -7,6 +7,7 @@ mod inbound;
 mod links;
 mod masked;
 mod raw;
+mod secret;
 mod units;
 mod upstreams;
 
@@ -21,7 +22,10 @@ pub use error::{ConfigError, Problem};
 pub use inbound::OutboxConfig;
 pub use links::{LinkConfig, QuietHours};
 pub use units::{parse_size, parse_time};
-pub use upstreams::{RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig};
+pub use upstreams::{
+    RegistryConfig, RegistryLogin, RotationConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder,
+    UpstreamConfig,
+};
 
 #[cfg(test)]
 mod tests;

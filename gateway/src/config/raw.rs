@@ -167,6 +167,19 @@ pub(super) struct Upstream {
     pub(super) daily_budget: Option<Text>,
     #[serde(default)]
     pub(super) quiet_hours: Vec<Text>,
+    pub(super) registry: Option<SchemaRegistry>,
+    pub(super) rotate_size: Option<Text>,
+    pub(super) rotate_every: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SchemaRegistry {
+    pub(super) url: Text,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Text>,
+    pub(super) token: Option<Text>,
+    pub(super) ca: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

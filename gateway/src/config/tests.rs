@@ -226,3 +226,75 @@ fn users_have_rules_and_limits_and_each_fault_says_what_to_write() {
         assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
     }
 }
+
+/// A configuration with a route of this format and this more.
+fn routed(format: &str, stream: &str, more: &str) -> Result<Config, String> {
+    let text = format!(
+        "[gateway]\nid = \"g\"\ndata_dir = \"d\"\n\
+         [[stream]]\nname = \"s\"\ntopic = \"s/{{d}}\"\nformat = \"json\"\n{stream}\n\
+         [upstream.up]\nkind = \"kafka\"\nbrokers = \"b:9092\"\n{more}\n\
+         [[route]]\nstream = \"s\"\nupstream = \"up\"\ntopic = \"t\"\nformat = \"{format}\"\n"
+    );
+    Config::parse("test", &text).map_err(|problem| problem.to_string())
+}
+
+#[test]
+fn avro_needs_a_registry_and_columns() {
+    let registry = "[upstream.up.registry]\nurl = \"http://r:8081\"";
+    let columns = "columns = { v = \"double\" }";
+    let config = routed("avro", columns, registry).expect("good");
+    let schema = config.schema_of(&config.routes[0]).expect("it has one");
+    assert!(schema.contains("\"name\":\"v\""), "{schema}");
+    for (stream, more, says) in [
+        (columns, "", "[upstream.up.registry]"),
+        ("", registry, "columns ="),
+        (columns, "[upstream.up.registry]\nurl = \"r:8081\"", "upstream.up.registry.url"),
+        (
+            columns,
+            "[upstream.up.registry]\nurl = \"http://r\"\nusername = \"u\"",
+            "username and password",
+        ),
+    ] {
+        let problem = routed("avro", stream, more).expect_err(says);
+        assert!(problem.contains(says), "{problem}");
+    }
+}
+
+#[test]
+fn what_a_registry_wants_to_know_stays_a_secret() {
+    let registry =
+        "[upstream.up.registry]\nurl = \"http://r\"\nusername = \"u\"\npassword = \"p4ss\"";
+    let config = routed("avro", "columns = { v = \"double\" }", registry).expect("good");
+    let shown = config.masked().to_string();
+    assert!(shown.contains("\"username\":\"u\"") && !shown.contains("p4ss"), "{shown}");
+}
+
+#[test]
+fn blocks_are_sent_of_streams_that_have_them() {
+    let problem = routed("blocks", "", "").expect_err("json is no block");
+    assert!(problem.contains("route.format") && problem.contains("original"), "{problem}");
+}
+
+#[test]
+fn files_close_by_size_and_time() {
+    let upstream = |more: &str| {
+        let text = format!(
+            "[gateway]\nid = \"g\"\ndata_dir = \"d\"\n[upstream.f]\nkind = \"directory\"\n\
+             path = \"p\"\n{more}\n"
+        );
+        Config::parse("test", &text).map(|mut config| config.upstreams.remove("f"))
+    };
+    let rotation = |more: &str| match upstream(more) {
+        Ok(Some(UpstreamConfig::Directory { rotation, .. })) => rotation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rotation(""), RotationConfig::default());
+    let hourly = rotation("rotate_size = \"1 MiB\"\nrotate_every = \"1h\"");
+    assert_eq!((hourly.size_bytes, hourly.every.as_secs()), (1 << 20, 3600));
+    for wrong in ["rotate_size = \"1 KiB\"", "rotate_every = \"10ms\""] {
+        let problem = upstream(wrong).expect_err(wrong).to_string();
+        assert!(problem.contains("write a"), "{problem}");
+    }
+    let problem = routed("json", "", "rotate_every = \"1h\"").expect_err("no files");
+    assert!(problem.contains("only a directory upstream"), "{problem}");
+}

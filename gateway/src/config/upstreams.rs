@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where routes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +13,56 @@ pub enum UpstreamConfig {
         brokers: String,
         /// Properties of the client, as librdkafka names them.
         properties: BTreeMap<String, String>,
+        /// Where schemas of `avro` routes are registered.
+        registry: Option<RegistryConfig>,
     },
     /// Partitioned NDJSON files.
     Directory {
         /// The directory of the topics.
         path: PathBuf,
+        /// When a file gets its name.
+        rotation: RotationConfig,
     },
+}
+
+/// A schema registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// `http://host:8081` or `https://...`.
+    pub url: String,
+    /// Who asks.
+    pub login: Option<RegistryLogin>,
+    /// A PEM file of the CA of an `https` registry; `None`: the system's CAs.
+    pub ca: Option<PathBuf>,
+}
+
+/// Who asks a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryLogin {
+    /// HTTP's basic authentication.
+    Basic {
+        /// The user, or an API key.
+        username: String,
+        /// The password, or its secret.
+        password: String,
+    },
+    /// A bearer token.
+    Token(String),
+}
+
+/// When files of a directory upstream get their names: what is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotationConfig {
+    /// Bytes of records since the last time.
+    pub size_bytes: u64,
+    /// Time since the first of them.
+    pub every: Duration,
+}
+
+impl Default for RotationConfig {
+    fn default() -> Self {
+        Self { size_bytes: 16 << 20, every: Duration::from_secs(10) }
+    }
 }
 
 /// How a route writes values.
@@ -29,6 +74,8 @@ pub enum RouteFormat {
     Original,
     /// A node's series blocks, byte for byte.
     Blocks,
+    /// Avro, under a schema of a registry.
+    Avro,
 }
 
 /// What of a route goes first.

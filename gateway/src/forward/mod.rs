@@ -28,6 +28,16 @@ pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
 
 pub use control::RouteControl;
 pub use engine::ForwardError;
+/// What files of a directory upstream say of themselves, for whoever gets them.
+pub(crate) mod files {
+    pub(crate) use super::upstream::directory::manifest::{
+        Entry, MANIFEST, Manifest, Sum, offsets,
+    };
+    pub(crate) use super::upstream::directory::{SOURCE, SourceFile};
+}
+
+pub(crate) use format::check_url as check_registry_url;
+pub(crate) use format::{Shape, can_read, subject_of};
 pub use policy::position::Position;
 pub use policy::stored::{PositionError, Stored, Witness};
 pub use run::{ForwardStatus, Forwarder, Identity, Surroundings};

@@ -11,7 +11,7 @@ use tracing::error;
 use super::control::RouteControl;
 use super::engine::lane::Ahead;
 use super::engine::{Engine, ForwardError, Lay, Now, Rules, Step};
-use super::format::Encoder;
+use super::format::{Encoder, Registry};
 use super::local::Gateway;
 use super::policy::core::Policy;
 use super::status::{ForwardMetrics, RouteStatus, Scores, route_id};
@@ -20,7 +20,9 @@ use super::upstream::directory::disk::RealDisk;
 use super::upstream::kafka::Kafka;
 use super::upstream::{Destination, Upstream};
 use crate::catalog::Catalog;
-use crate::config::{LinkConfig, RouteConfig, RouteOrder, UpstreamConfig};
+use crate::config::{
+    LinkConfig, RotationConfig, RouteConfig, RouteFormat, RouteOrder, UpstreamConfig,
+};
 use crate::journal::Journal;
 use crate::stream::{Rows, Streams};
 
@@ -42,6 +44,7 @@ pub struct Forwarder {
     name: String,
     journal: Journal,
     engine: Box<dyn Turns>,
+    registry: Option<Registry>,
     scores: Scores,
     control: RouteControl,
 }
@@ -116,6 +119,7 @@ impl Forwarder {
             |route: &&RouteConfig| route.upstream == name && streams.get(&route.stream).is_some();
         let routes: Vec<RouteConfig> = routes.iter().filter(known).cloned().collect();
         let scores = Scores::new(&routes, &metrics);
+        let mut registry = registry(name, upstream, &catalog);
         let mut lays = Vec::new();
         let mut destinations = Vec::new();
         for (index, route) in routes.iter().enumerate() {
@@ -127,10 +131,16 @@ impl Forwarder {
                 topic: topic.clone(),
                 partitions: u16::try_from(numbers.len()).unwrap_or(u16::MAX),
             });
+            let mut encoder = Encoder::new(index, stream, *format, rows.clone(), &streams);
+            if *format == RouteFormat::Avro
+                && let (Some(registry), Some(stream)) = (&mut registry, streams.get(stream))
+            {
+                encoder = registry.encoder(encoder, topic, stream)?;
+            }
             lays.push(Lay {
                 name: format!("forward/{name}/{stream}->{topic}"),
                 numbers,
-                encoder: Encoder::new(index, stream, *format, rows.clone(), &streams),
+                encoder,
                 priority: *priority,
                 ahead: (*order == RouteOrder::LiveFirst).then_some(Ahead::DEFAULT),
                 from: *from,
@@ -142,18 +152,18 @@ impl Forwarder {
         let local = Gateway { journal: journal.clone(), catalog, opened, upstream: name.into() };
         let rules = |policy| Rules { policy, link, seed: seed() };
         let engine: Box<dyn Turns> = match upstream {
-            UpstreamConfig::Kafka { brokers, properties } => {
+            UpstreamConfig::Kafka { brokers, properties, .. } => {
                 let kafka = Kafka::new(name, brokers, properties, &identity, destinations);
                 let rules = rules(Policy::KAFKA);
                 Box::new(Engine::new(rules, kafka, local, lays, scores.clone())?)
             }
-            UpstreamConfig::Directory { path } => {
+            UpstreamConfig::Directory { path, rotation } => {
                 let directory = directory(path, &identity, destinations);
-                let rules = rules(Policy::DIRECTORY);
+                let rules = rules(files(*rotation));
                 Box::new(Engine::new(rules, directory, local, lays, scores.clone())?)
             }
         };
-        Ok(Self { name: name.to_owned(), journal, engine, scores, control })
+        Ok(Self { name: name.to_owned(), journal, engine, registry, scores, control })
     }
 
     /// Pauses and resumes its routes.
@@ -174,6 +184,10 @@ impl Forwarder {
         let runtime = Handle::current();
         let stop = shutdown.clone();
         let paused = self.control.watch();
+        let registry = self.registry.map(|registry| {
+            let stop = shutdown.clone();
+            tokio::spawn(registry.run(stop))
+        });
         let thread = std::thread::Builder::new().name(format!("forward {name}")).spawn(move || {
             drive(self.engine, &self.journal, &runtime, stop, paused);
             // The receiver is gone where nobody waits any more.
@@ -194,6 +208,27 @@ impl Forwarder {
             },
             () = late => error!(upstream = name, "the upstream does not answer; left unsettled"),
         }
+        if let Some(registry) = registry {
+            registry.abort();
+        }
+    }
+}
+
+/// The registry of an upstream that has one.
+fn registry(name: &str, upstream: &UpstreamConfig, catalog: &Arc<Catalog>) -> Option<Registry> {
+    let UpstreamConfig::Kafka { registry: Some(config), .. } = upstream else { return None };
+    Some(Registry::new(name, config, Arc::clone(catalog)).expect("the URL was checked"))
+}
+
+/// A transaction of the directory upstream is a file a partition.
+fn files(rotation: RotationConfig) -> Policy {
+    Policy {
+        open_ms: u64::try_from(rotation.every.as_millis()).unwrap_or(u64::MAX),
+        records_max: u32::MAX,
+        bytes_max: rotation.size_bytes,
+        catch_up_records_max: u32::MAX,
+        catch_up_bytes_max: rotation.size_bytes,
+        ..Policy::DIRECTORY
     }
 }
 

@@ -13,8 +13,10 @@ mod plan;
 mod run;
 mod sql;
 mod status;
+mod types;
 mod window;
 
 pub use plan::Plan;
 pub use run::{QueryHandle, QueryRunner};
 pub use status::{QueryLabel, QueryMetrics, QueryStatus};
+pub use types::{Output, OutputType};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::expr::{Expr, Literal};
 use super::sql::{self, Item, Name, Node, Place, Statement, Syntax};
+use super::types::{self, Output};
 use super::window::AggregateKind;
 use crate::config::{ColumnType, Format, StreamConfig};
 use crate::sparkplug;
@@ -21,6 +22,7 @@ pub(super) const SLOT_AGGREGATES: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) parts: Arc<Parts>,
+    outputs: Arc<[Output]>,
 }
 
 /// What a plan consists of.
@@ -54,6 +56,7 @@ pub(super) struct Aggregate {
 /// A column of the output: a value computed of a window's slots.
 #[derive(Debug)]
 pub(super) struct OutputColumn {
+    pub(super) name: String,
     /// `"name":`, as JSON has it.
     pub(super) label: String,
     pub(super) expr: Expr,
@@ -82,7 +85,8 @@ impl Plan {
             key: None,
         };
         let parts = planner.plan(name, &statement)?;
-        Ok(Self { parts: Arc::new(parts) })
+        let outputs = types::outputs(&parts, source).into();
+        Ok(Self { parts: Arc::new(parts), outputs })
     }
 
     /// The query, which is also the name of its stream.
@@ -93,6 +97,11 @@ impl Plan {
     /// The stream that it reads.
     pub fn source(&self) -> &str {
         &self.parts.source
+    }
+
+    /// The columns of its rows, in order.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 }
 
@@ -147,16 +156,16 @@ impl Planner<'_> {
         let filter =
             statement.filter.as_ref().map(|node| self.expr(node, Stage::Rows)).transpose()?;
         let (key, size_ms) = self.groups(statement)?;
-        let mut outputs: Vec<(String, OutputColumn)> = Vec::new();
+        let mut outputs: Vec<OutputColumn> = Vec::new();
         for item in &statement.items {
             let name = output_name(item)?;
-            if outputs.iter().any(|(other, _)| *other == name) {
+            if outputs.iter().any(|other| other.name == name) {
                 let fault = format!("two columns are called {name}; name one with AS other_name");
                 return Err(item.node.place.fault(fault));
             }
             let expr = self.expr(&item.node, Stage::Windows)?;
             let label = format!("{}:", serde_json::Value::String(name.clone()));
-            outputs.push((name, OutputColumn { label, expr }));
+            outputs.push(OutputColumn { name, label, expr });
         }
         Ok(Parts {
             name,
@@ -169,7 +178,7 @@ impl Planner<'_> {
             key,
             size_ms,
             aggregates: std::mem::take(&mut self.aggregates),
-            outputs: outputs.into_iter().map(|(_, output)| output).collect(),
+            outputs,
         })
     }
 
@@ -335,20 +344,13 @@ impl Planner<'_> {
 
     fn check_number(&self, kind: AggregateKind, argument: &Node) -> Result<(), String> {
         let Syntax::Column { name, .. } = &argument.syntax else { return Ok(()) };
-        let declared = self.source.columns.get(name).copied().or_else(|| self.fixed_type(name));
+        let declared = types::declared(self.source, name);
         let number = !matches!(declared, Some(ColumnType::Text | ColumnType::Boolean));
         if number || kind == AggregateKind::Count {
             return Ok(());
         }
         let fault = format!("{name} is no number; of it there is count({name})");
         Err(argument.place.fault(fault))
-    }
-
-    /// The type of a column that every stream of the format has.
-    fn fixed_type(&self, name: &str) -> Option<ColumnType> {
-        let is_metrics = self.source.format == Format::SparkplugB;
-        let columns = sparkplug::COLUMNS.iter().filter(|_| is_metrics);
-        columns.into_iter().find(|(column, _)| *column == name)?.1
     }
 }
 

@@ -171,6 +171,15 @@ impl Rows {
         }
     }
 
+    /// The named levels of the topic that a message came on; `None` for what is no message.
+    pub fn levels(&self, record: &Record) -> Option<BTreeMap<String, Value>> {
+        let place = self.streams.partition(record.partition)?;
+        match record.envelope().ok()? {
+            Envelope::Publish(publish) => Some(self.captured(&place.stream, publish.topic)),
+            _ => None,
+        }
+    }
+
     fn captured(&self, stream: &str, topic: &str) -> BTreeMap<String, Value> {
         let captured = self.streams.pattern(stream).and_then(|pattern| pattern.capture(topic));
         captured

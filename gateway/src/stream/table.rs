@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, Format, StreamConfig};
+use crate::query::Output;
 use crate::stream::{Manifest, TopicPattern};
 
 /// The stream of messages whose topic belongs to no other.
@@ -22,6 +23,8 @@ pub struct Stream {
     /// How it is configured; `None` for a stream that the gateway makes itself (a query's, a
     /// `.rejected`, `mqtt`).
     pub config: Option<StreamConfig>,
+    /// The columns that its query writes; empty for a stream that no query writes.
+    pub outputs: Vec<Output>,
     /// The numbers of its partitions in the journal.
     pub partitions: Vec<u16>,
 }
@@ -64,20 +67,21 @@ impl Streams {
     /// [`CatalogError`].
     pub fn new(config: &Config, catalog: &Catalog) -> Result<Self, CatalogError> {
         let mut streams = BTreeMap::new();
-        let mut add = |name: &str, config: Option<StreamConfig>| -> Result<(), CatalogError> {
+        let mut add = |name: &str, config: Option<StreamConfig>, outputs: &[Output]| {
             let count = config.as_ref().map_or(1, |config| config.partitions);
             let partitions = catalog.partitions(name, count)?;
-            streams.insert(name.to_owned(), Stream { name: name.to_owned(), config, partitions });
-            Ok(())
+            let (name, outputs) = (name.to_owned(), outputs.to_vec());
+            streams.insert(name.clone(), Stream { name, config, outputs, partitions });
+            Ok::<(), CatalogError>(())
         };
-        add(MQTT_STREAM, None)?;
+        add(MQTT_STREAM, None, &[])?;
         for stream in &config.streams {
-            add(&stream.name, Some(stream.clone()))?;
-            add(&format!("{}{REJECTED}", stream.name), None)?;
+            add(&stream.name, Some(stream.clone()), &[])?;
+            add(&format!("{}{REJECTED}", stream.name), None, &[])?;
         }
         for query in &config.queries {
-            add(query.plan.name(), None)?;
-            add(&format!("{}{LATE}", query.plan.name()), None)?;
+            add(query.plan.name(), None, query.plan.outputs())?;
+            add(&format!("{}{LATE}", query.plan.name()), None, &[])?;
         }
         let numbers = catalog
             .all_partitions()?
@@ -96,6 +100,7 @@ impl Streams {
             let stream = streams.entry(name.clone()).or_insert_with(|| Stream {
                 config: manifest.streams.get(&name).and_then(|saved| saved.config(&name)),
                 name: name.clone(),
+                outputs: Vec::new(),
                 partitions: Vec::new(),
             });
             stream.partitions.push(number);

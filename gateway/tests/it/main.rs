@@ -2,8 +2,11 @@
 
 mod acknowledged;
 mod auth;
+mod carried;
 mod cli;
 mod door;
+#[path = "../../src/forward/format/registry/double.rs"]
+mod double;
 mod full;
 mod log_deep;
 mod log_tools;
@@ -17,6 +20,7 @@ mod power;
 mod process;
 mod query;
 mod raw;
+mod registry;
 mod sparkplug;
 mod spec;
 mod subscribers;

@@ -19,7 +19,7 @@ use crate::cli::{journal_dir, print_line, table};
 use crate::exit::{Code, Failure};
 
 /// Bytes that a commit has at least, but the last.
-const COMMIT_BYTES: usize = 1 << 20;
+pub(super) const COMMIT_BYTES: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
@@ -68,7 +68,7 @@ struct Import {
 pub(super) fn import(args: &Args) -> Result<(), Failure> {
     let data = args.place.dir_of_journal()?;
     let mut lines = Lines::open(&args.from)?;
-    let journal = if args.check { None } else { Some(open(args, &data)?) };
+    let journal = if args.check { None } else { Some(open(&args.place, &data)?) };
     let log = Log::open(&data)?;
     if let Some(into) = &args.into
         && !takes_messages(log.stream(into)?)
@@ -96,9 +96,9 @@ pub(super) fn import(args: &Args) -> Result<(), Failure> {
 }
 
 /// Opens the log to write, as its gateway would.
-fn open(args: &Args, data: &std::path::Path) -> Result<Journal, Failure> {
+pub(super) fn open(place: &Place, data: &std::path::Path) -> Result<Journal, Failure> {
     let default = JournalOptions::default();
-    let segment_size = args.place.segment_size()?.unwrap_or(default.segment_size);
+    let segment_size = place.segment_size()?.unwrap_or(default.segment_size);
     let options = JournalOptions { segment_size, ..default };
     let (mut journal, _) =
         Journal::open_dir(&journal_dir(data), options).map_err(|problem| match problem {

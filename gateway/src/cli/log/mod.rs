@@ -1,6 +1,7 @@
 //! `headwater log`: the log itself, of a data directory, also beside its running gateway.
 
 mod budget;
+mod carried;
 mod deep;
 mod export;
 mod export_dir;
@@ -19,6 +20,8 @@ mod show;
 mod survey;
 mod verify;
 mod walk;
+
+pub(super) use self::carried::{Args as CarriedArgs, import as import_carried};
 
 use clap::Subcommand;
 

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use headwater_shared::envelope::{Envelope, Publish};
+use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Publish};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -19,8 +19,29 @@ struct Line {
     time: i64,
     key: String,
     topic: Option<String>,
+    /// Which row of its record, in the files of a directory upstream.
+    index: Option<u32>,
+    /// The cause, where it says that something is missing.
+    gap: Option<String>,
+    /// The key is deleted; there is no value.
+    #[serde(default)]
+    deleted: bool,
+    #[serde(default, deserialize_with = "present")]
     value: Option<Json>,
     raw: Option<String>,
+}
+
+/// JSON's null is a value too.
+fn present<'de, D: serde::Deserializer<'de>>(json: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(json).map(Some)
+}
+
+/// The text of the value, digit for digit, in a line of a directory upstream: it comes last there,
+/// and no text before it can hold quotes that are not escaped.
+fn value_text<'a>(line: &'a str, value: &Json) -> Option<&'a str> {
+    let (_, rest) = line.split_once(",\"value\":")?;
+    let text = rest.trim_end().strip_suffix('}')?;
+    serde_json::from_str::<Json>(text).is_ok_and(|found| found == *value).then_some(text)
 }
 
 /// A record that can be appended.
@@ -70,10 +91,41 @@ impl Importer<'_> {
         let number = self.partition(&line, stream)?;
         let (value, cleared) = match &line.raw {
             Some(raw) => exact(raw)?,
-            None => (self.build(&line, stream)?, false),
+            None if line.gap.is_some() => (missing(&line, "")?, false),
+            None => (self.build(&line, None, stream)?, false),
         };
         let Line { offset, time: time_ms, key, .. } = line;
         Ok(Read::Record(Imported { number, offset, time_ms, key, value, cleared }))
+    }
+
+    /// Reads a line of a directory upstream's file, with its place among the others: its offset and
+    /// its row. `from` names where it came from.
+    ///
+    /// # Errors
+    /// As [`Importer::read`].
+    pub(super) fn read_carried(
+        &self,
+        text: &str,
+        from: &str,
+    ) -> Result<((u64, u32), Imported), String> {
+        let mut line: Line =
+            serde_json::from_str(text).map_err(|problem| format!("not a record: {problem}"))?;
+        let offset = line.offset.ok_or("it does not say its `offset`")?;
+        let stream = self.stream(&line)?;
+        let number = self.partition(&line, stream)?;
+        // A query's rows came on no topic; what is looked for later is the stream.
+        line.topic.get_or_insert_with(|| stream.name.clone());
+        let value = match &line.gap {
+            Some(_) => missing(&line, from)?,
+            None => {
+                let exact = line.value.as_ref().and_then(|value| value_text(text, value));
+                self.build(&line, exact, stream)?
+            }
+        };
+        let at = (offset, line.index.unwrap_or(0));
+        let Line { time: time_ms, key, .. } = line;
+        let offset = Some(offset);
+        Ok((at, Imported { number, offset, time_ms, key, value, cleared: false }))
     }
 
     fn stream(&self, line: &Line) -> Result<&Stream, String> {
@@ -98,29 +150,20 @@ impl Importer<'_> {
         })
     }
 
-    fn build(&self, line: &Line, stream: &Stream) -> Result<Vec<u8>, String> {
+    /// `exact` is the value's own text, where that is known.
+    fn build(&self, line: &Line, exact: Option<&str>, stream: &Stream) -> Result<Vec<u8>, String> {
         let topic = line.topic.as_deref().filter(|topic| is_topic(topic));
         let topic = topic.ok_or("without `raw` it needs the `topic` that it was published to")?;
-        let value = line.value.as_ref().ok_or("it has neither `raw` nor `value`")?;
         let format = stream.config.as_ref().map(|config| config.format);
-        let (rejected, payload) = match value {
-            _ if format == Some(Format::Blocks) => {
-                return Err("a node's block can only be imported with its `raw` bytes".to_owned());
+        let (rejected, payload) = match &line.value {
+            _ if line.deleted => (None, Vec::new()),
+            None => return Err("it has neither `raw` nor `value`".to_owned()),
+            Some(value) => {
+                let text = exact.map_or_else(|| value.to_string(), str::to_owned);
+                message(value, &text, format, stream)?
             }
-            _ if format == Some(Format::SparkplugB) => {
-                return Err("metrics can only be imported with their `raw` bytes".to_owned());
-            }
-            Json::Object(_) if format == Some(Format::Json) => (None, value.to_string().into()),
-            _ if format == Some(Format::Json) => {
-                return Err(format!("stream {:?} takes JSON objects only", stream.name));
-            }
-            Json::Object(object) if is_rejected(stream) => {
-                let reason = object.get("rejected").and_then(Json::as_str);
-                let reason = reason.ok_or("a rejected message says why in `rejected`")?;
-                (Some(reason), payload(object.get("payload").unwrap_or(&Json::Null))?)
-            }
-            other => (None, payload(other)?),
         };
+        let rejected = rejected.as_deref();
         let envelope = Envelope::Publish(Publish {
             topic,
             client: "",
@@ -134,6 +177,79 @@ impl Importer<'_> {
         });
         Ok(encode(&envelope))
     }
+}
+
+/// Why a message was rejected, if it was, and its bytes.
+fn message(
+    value: &Json,
+    text: &str,
+    format: Option<Format>,
+    stream: &Stream,
+) -> Result<(Option<String>, Vec<u8>), String> {
+    let is_bytes = value.get("base64").is_some_and(Json::is_string);
+    match value {
+        _ if matches!(format, Some(Format::Blocks | Format::SparkplugB)) && !is_bytes => {
+            Err(format!(
+                "stream {:?} takes the bytes as they came: export with `raw`, or let the route \
+                 write format = \"original\"",
+                stream.name
+            ))
+        }
+        Json::Object(_) if format == Some(Format::Json) => Ok((None, text.into())),
+        _ if format == Some(Format::Json) => {
+            Err(format!("stream {:?} takes JSON objects only", stream.name))
+        }
+        Json::Object(object) if is_rejected(stream) && object.contains_key("rejected") => {
+            let reason = object.get("rejected").and_then(Json::as_str);
+            let reason = reason.ok_or("a rejected message says why in `rejected`")?;
+            let bytes = object.get("payload").unwrap_or(&Json::Null);
+            Ok((Some(reason.to_owned()), payload(bytes, &bytes.to_string())?))
+        }
+        other => Ok((None, payload(other, text)?)),
+    }
+}
+
+/// The news that offsets are missing where the line came from.
+fn missing(line: &Line, from: &str) -> Result<Vec<u8>, String> {
+    #[derive(Deserialize)]
+    struct News {
+        gap: Missing,
+    }
+    #[derive(Deserialize)]
+    struct Missing {
+        cause: String,
+        first: u64,
+        last: u64,
+        count: Option<u64>,
+        source: Option<String>,
+        unit: String,
+    }
+    let value = line.value.as_ref().ok_or("a gap says what is missing in `value`")?;
+    let News { gap } =
+        serde_json::from_value(value.clone()).map_err(|problem| format!("not a gap: {problem}"))?;
+    let cause = match gap.cause.as_str() {
+        "retention" => GapCause::Retention,
+        "reset" => GapCause::Reset,
+        "nodeoverflow" => GapCause::NodeOverflow,
+        "damage" => GapCause::Damage,
+        "overload" => GapCause::Overload,
+        "expired" => GapCause::Expired,
+        _ => GapCause::Transit,
+    };
+    let source = gap.source.filter(|source| !source.is_empty());
+    Ok(encode(&Envelope::Gap(Gap {
+        cause,
+        source: source.as_deref().unwrap_or(from),
+        unit: match gap.unit.as_str() {
+            "sequences" => GapUnit::Sequences,
+            "timesms" => GapUnit::TimesMs,
+            _ => GapUnit::Offsets,
+        },
+        first: gap.first,
+        last: gap.last.max(gap.first),
+        count: gap.count,
+        boot_epoch: 0,
+    })))
 }
 
 /// Streams that messages come into; others are a query's, or no longer configured.
@@ -170,7 +286,7 @@ fn encode(envelope: &Envelope<'_>) -> Vec<u8> {
 
 /// The bytes that are shown as `value`: JSON as it is; other text, which is shown as a string, as
 /// that text; and `{"base64":"..."}`.
-fn payload(value: &Json) -> Result<Vec<u8>, String> {
+fn payload(value: &Json, raw: &str) -> Result<Vec<u8>, String> {
     match value {
         Json::String(text) if serde_json::from_str::<Json>(text).is_err() => {
             Ok(text.clone().into_bytes())
@@ -179,17 +295,16 @@ fn payload(value: &Json) -> Result<Vec<u8>, String> {
             Some(Json::String(text)) => BASE64
                 .decode(text)
                 .map_err(|problem| format!("`value.base64` is not base64: {problem}")),
-            _ => Ok(value.to_string().into_bytes()),
+            _ => Ok(raw.as_bytes().to_vec()),
         },
-        other => Ok(other.to_string().into_bytes()),
+        _ => Ok(raw.as_bytes().to_vec()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater_shared::envelope::Gap;
-    use headwater_shared::envelope::{GapCause, GapUnit, Output, Tick};
+    use headwater_shared::envelope::{Output, Tick};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -242,6 +357,7 @@ mod tests {
 
     #[test]
     fn a_value_becomes_the_payload_that_it_was_shown_for() {
+        let payload = |value: &Json| payload(value, &value.to_string());
         assert_eq!(payload(&json!("plain text")), Ok(b"plain text".to_vec()));
         assert_eq!(payload(&json!("quoted")), Ok(b"quoted".to_vec()));
         assert_eq!(payload(&json!("12")), Ok(b"\"12\"".to_vec()), "text 12 is shown as a number");

@@ -1,17 +1,24 @@
 //! `[upstream.NAME]` and `[[route]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use toml::Spanned;
 
 use super::super::{
-    LinkConfig, QuietHours, RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig,
-    parse_size, raw,
+    LinkConfig, QuietHours, RotationConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder,
+    UpstreamConfig, parse_size, parse_time, raw,
 };
 use super::{Checker, join};
 
 /// Bytes a second of a link at least.
 const RATE_MIN: u64 = 128;
+/// Files that are smaller are more names than data...
+const ROTATE_BYTES_MIN: u64 = 64 << 10;
+/// ...and what is not named yet is written again after a crash.
+const ROTATE_BYTES_MAX: u64 = 1 << 30;
+const ROTATE_MIN: Duration = Duration::from_secs(1);
+const ROTATE_MAX: Duration = Duration::from_secs(86_400);
 
 impl Checker<'_> {
     pub(super) fn upstreams(
@@ -22,6 +29,9 @@ impl Checker<'_> {
         for (name, upstream) in raw {
             let key = format!("upstream.{}", name.get_ref());
             let base = self.base;
+            let registry =
+                upstream.registry.as_ref().and_then(|registry| self.registry(&key, registry));
+            let rotation = self.rotation(&key, upstream);
             let checked =
                 self.take(&format!("{key}.kind"), &upstream.kind, |kind| match kind.as_str() {
                     "kafka" => {
@@ -32,13 +42,14 @@ impl Checker<'_> {
                         Ok(UpstreamConfig::Kafka {
                             brokers: brokers.get_ref().clone(),
                             properties: upstream.properties.clone(),
+                            registry: registry.clone(),
                         })
                     }
                     "directory" => {
                         let path = upstream.path.as_ref().ok_or(
                             "a directory upstream needs path = \"/some/where\"".to_owned(),
                         )?;
-                        Ok(UpstreamConfig::Directory { path: base.join(path.get_ref()) })
+                        Ok(UpstreamConfig::Directory { path: base.join(path.get_ref()), rotation })
                     }
                     "mqtt" => {
                         Err("\"mqtt\" is not there yet; write \"kafka\" or \"directory\""
@@ -83,6 +94,37 @@ impl Checker<'_> {
         links
     }
 
+    /// When files of a directory upstream get their names; refuses what belongs to another kind.
+    fn rotation(&mut self, key: &str, raw: &raw::Upstream) -> RotationConfig {
+        let default = RotationConfig::default();
+        let kind = raw.kind.get_ref().as_str();
+        let foreign = [
+            ("rotate_size", "directory", raw.rotate_size.as_ref().map(Spanned::span)),
+            ("rotate_every", "directory", raw.rotate_every.as_ref().map(Spanned::span)),
+            ("registry", "kafka", raw.registry.as_ref().map(|registry| registry.url.span())),
+        ];
+        for (name, of, at) in foreign {
+            if let Some(at) = at.filter(|_| kind != of) {
+                let fault = format!("only a {of} upstream has it; remove it");
+                self.fault(at.start, &format!("{key}.{name}"), fault);
+            }
+        }
+        let size = |text: &String| match parse_size(text)? {
+            bytes @ ROTATE_BYTES_MIN..=ROTATE_BYTES_MAX => Ok(bytes),
+            _ => Err(format!("{text:?}: write a size from 64 KiB to 1 GiB")),
+        };
+        let every = |text: &String| match parse_time(text)? {
+            time if (ROTATE_MIN..=ROTATE_MAX).contains(&time) => Ok(time),
+            _ => Err(format!("{text:?}: write a time from 1s to 1d")),
+        };
+        let size_key = format!("{key}.rotate_size");
+        let every_key = format!("{key}.rotate_every");
+        RotationConfig {
+            size_bytes: self.take_or(&size_key, raw.rotate_size.as_ref(), default.size_bytes, size),
+            every: self.take_or(&every_key, raw.rotate_every.as_ref(), default.every, every),
+        }
+    }
+
     pub(super) fn routes(
         &mut self,
         raw: &[raw::Route],
@@ -111,8 +153,10 @@ impl Checker<'_> {
                         "json" => Ok(RouteFormat::Json),
                         "original" => Ok(RouteFormat::Original),
                         "blocks" => Ok(RouteFormat::Blocks),
-                        "avro" => Err("\"avro\" is not there yet; write \"json\"".to_owned()),
-                        _ => Err(format!("{text:?}: write \"json\", \"original\" or \"blocks\"")),
+                        "avro" => Ok(RouteFormat::Avro),
+                        _ => Err(format!(
+                            "{text:?}: write \"json\", \"original\", \"blocks\" or \"avro\""
+                        )),
                     }
                 });
             let order =

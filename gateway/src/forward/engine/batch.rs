@@ -16,6 +16,8 @@ pub(in crate::forward) enum ValueKind {
     Payload,
     /// Bytes that are no text.
     Binary,
+    /// No value at all: the key is deleted.
+    Delete,
 }
 
 /// One record as an upstream gets it.

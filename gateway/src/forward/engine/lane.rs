@@ -307,6 +307,9 @@ impl<S: Source> Lane<S> {
         batch: &mut Batch,
         local: &impl Local<Source = S>,
     ) -> Result<(), Fault> {
+        if self.encoder.waits().is_some() {
+            return Ok(());
+        }
         if let (Some(ahead), Part::Front) = (self.ahead, part) {
             self.run_ahead(ahead.at_run, local);
         }
@@ -356,7 +359,13 @@ impl<S: Source> Lane<S> {
 
     /// All below has been looked at; `None` where the route does not run.
     pub(in crate::forward) fn scanned(&self) -> Option<u64> {
-        self.reading.as_ref().map(|reading| reading.scanned)
+        let reading = self.reading.as_ref().filter(|_| self.encoder.waits().is_none());
+        reading.map(|reading| reading.scanned)
+    }
+
+    /// What its format waits for.
+    pub(in crate::forward) fn waits(&self) -> Option<String> {
+        self.encoder.waits()
     }
 
     /// What was staged has been sent.

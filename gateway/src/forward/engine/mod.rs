@@ -33,6 +33,8 @@ const POSITION_BYTES: u64 = 250;
 
 /// What the status of a paused route says.
 const PAUSED: &str = "paused; POST /api/v1/routes/ID/resume lets it go on";
+/// Between two looks at a route whose format waits for something.
+const LOOK_FORMAT_MS: u64 = 500;
 
 /// The cause of a gap that stands for a record that the upstream did not take.
 const TOO_LARGE: &str = "too-large";
@@ -277,7 +279,9 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         // Every route waits for the offset that it has not looked at; one that does not run waits
         // for nothing.
         let beyond = self.open_lanes().filter_map(Lane::scanned).min().filter(|_| for_data);
-        let until_ms = until_ms.min(now.ms.saturating_add(self.mark_every_ms()));
+        let is_waited_for = self.lanes.iter().any(|lane| lane.waits().is_some());
+        let look_ms = if is_waited_for { LOOK_FORMAT_MS } else { self.mark_every_ms() };
+        let until_ms = until_ms.min(now.ms.saturating_add(look_ms));
         let for_room_ms = self.allowance.wait_ms();
         if for_room_ms > 0 && beyond.is_some() {
             // What is new cannot go before there is room.
@@ -422,6 +426,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     fn show(&mut self, fault: Option<&Fault>) {
         for (route, lane) in self.lanes.iter().enumerate() {
             let held = self.held.map(|held| held.to_string());
+            let waits = lane.waits();
             let error = lane.halted.as_deref().or(fault.map(|fault| fault.message.as_str()));
             let (state, error) = match fault {
                 _ if lane.halted.is_some() || self.core.is_stopped() => {
@@ -430,6 +435,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
                 _ if lane.paused => (Some(RouteState::Paused), Some(PAUSED)),
                 _ if !lane.may_send(held.is_some()) => (Some(RouteState::Held), held.as_deref()),
                 Some(_) => (Some(RouteState::Retrying), error),
+                None if waits.is_some() => (Some(RouteState::Retrying), waits.as_deref()),
                 None if lane.scanned().is_some() => (Some(RouteState::Running), error),
                 None => (None, error),
             };

@@ -1,4 +1,20 @@
 //! From a record of the journal to what travels.
+//!
+//! | | `json` | `original` | `blocks` | `avro` |
+//! |---|---|---|---|---|
+//! | a stream `json` | the payload | the payload | refused | a row |
+//! | `blocks` | a row a reading | the block | the block | a row a reading |
+//! | `sparkplug-b` | a row a metric | the payload | refused | a row a metric |
+//! | `bytes`, `mqtt`, `.rejected` | as the API shows it | the payload | refused | topic and payload |
+//! | a query's | its row | its row | refused | its row |
+//!
+//! In all of them the delete of a key of a state stream has no value at all, which is what makes a
+//! compacted topic forget the key, and a gap is JSON under the header `hw.gap`.
+
+mod avro;
+mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write as _;
 
@@ -9,6 +25,16 @@ use crate::forward::engine::batch::{Batch, Head, ValueKind};
 use crate::journal::Record;
 use crate::stream::{Row, Rows, Streams, Value, gap_json};
 
+use self::avro::{Input, Writer};
+use self::registry::Slot;
+
+pub(crate) use self::avro::{Shape, can_read};
+pub(in crate::forward) use self::registry::Registry;
+pub(crate) use self::registry::{check_url, subject_of};
+
+/// The cause of a gap that stands for a record that does not fit its schema.
+const SCHEMA: &str = "schema";
+
 /// Writes the records of one route.
 pub(in crate::forward) struct Encoder {
     route: usize,
@@ -18,6 +44,9 @@ pub(in crate::forward) struct Encoder {
     stream_format: Option<Format>,
     /// The name under which a row shows the key.
     key_column: String,
+    /// An empty payload deletes its key.
+    is_state: bool,
+    avro: Option<(Writer, Slot)>,
 }
 
 impl Encoder {
@@ -32,6 +61,8 @@ impl Encoder {
         let config = streams.get(stream).and_then(|stream| stream.config.as_ref());
         let key_column = config.and_then(|config| config.key.clone());
         Self {
+            is_state: config.is_some_and(|config| config.is_state),
+            avro: None,
             route,
             rows,
             format,
@@ -40,11 +71,24 @@ impl Encoder {
         }
     }
 
+    /// Writes Avro, under the id that `slot` gets from a registry.
+    pub(in crate::forward) fn with_avro(self, writer: Writer, slot: Slot) -> Self {
+        Self { avro: Some((writer, slot)), ..self }
+    }
+
+    /// What has to happen before it can encode; `None` once it can.
+    pub(in crate::forward) fn waits(&self) -> Option<String> {
+        self.avro.as_ref().and_then(|(_, slot)| slot.waits())
+    }
+
     /// Stages what `record`, of the stream's partition `partition`, is for the upstream.
     pub(in crate::forward) fn encode(&self, record: &Record, partition: u16, batch: &mut Batch) {
         let (key, time_ms) = (record.key_str(), record.time_ms);
         match record.envelope() {
             Ok(Envelope::Publish(publish)) => self.publish(record, &publish, partition, batch),
+            Ok(Envelope::Output(_)) if self.format == RouteFormat::Avro => {
+                self.avro(record, None, partition, batch);
+            }
             Ok(Envelope::Output(output)) => {
                 let head = self.head(record, partition, ValueKind::Json);
                 batch.entry(head, key, None).value(time_ms, output.payload);
@@ -83,21 +127,18 @@ impl Encoder {
             let head = self.head(record, partition, kind);
             batch.entry(head, key, topic).value(record.time_ms, publish.payload);
         };
+        let is_rejected = publish.rejected.is_some();
+        if self.is_state && publish.payload.is_empty() && !is_rejected {
+            return as_it_came(ValueKind::Delete, batch);
+        }
         match (self.format, self.stream_format) {
             (RouteFormat::Original, _) => as_it_came(ValueKind::Payload, batch),
             (RouteFormat::Blocks, _) => as_it_came(ValueKind::Binary, batch),
-            // The delete of a key of a state stream has no value.
-            (RouteFormat::Json, Some(Format::Json))
-                if publish.payload.is_empty() && publish.rejected.is_none() =>
-            {
-                as_it_came(ValueKind::Payload, batch);
-            }
-            (RouteFormat::Json, Some(Format::Json)) if publish.rejected.is_none() => {
+            (RouteFormat::Avro, _) => self.avro(record, Some(publish), partition, batch),
+            (RouteFormat::Json, Some(Format::Json)) if !is_rejected => {
                 as_it_came(ValueKind::Json, batch);
             }
-            (RouteFormat::Json, Some(Format::Blocks | Format::SparkplugB))
-                if publish.rejected.is_none() =>
-            {
+            (RouteFormat::Json, Some(Format::Blocks | Format::SparkplugB)) if !is_rejected => {
                 let Some(rows) = self.rows.of(record) else {
                     self.unreadable(record, partition, batch);
                     return;
@@ -114,6 +155,66 @@ impl Encoder {
                 batch.entry(head, key, topic).value(record.time_ms, value.as_bytes());
             }
         }
+    }
+
+    /// A message as it is, or each of its rows, in Avro: all of them or, where one does not fit the
+    /// schema, none and a gap that says why.
+    fn avro(
+        &self,
+        record: &Record,
+        publish: Option<&Publish<'_>>,
+        partition: u16,
+        batch: &mut Batch,
+    ) {
+        let (writer, slot) = self.avro.as_ref().expect("a route of this format has a writer");
+        let id = slot.id().expect("nothing is encoded while it waits for its schema's id");
+        let (key, topic) = (record.key_str(), publish.map(|publish| publish.topic));
+        let has_rows =
+            publish.is_none() || !matches!(self.stream_format, None | Some(Format::Bytes));
+        let rows = if has_rows { self.rows.of(record) } else { Some(vec![self.message(record)]) };
+        let Some(rows) = rows else { return self.unreadable(record, partition, batch) };
+        let mut written = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut bytes = Vec::new();
+            let Row { time_ms, columns, .. } = row;
+            let input = Input { time_ms: *time_ms, key, columns, publish };
+            if let Err(why) = writer.write(id, &input, &mut bytes) {
+                return self.misfit(record, &why, partition, batch);
+            }
+            written.push((row, bytes));
+        }
+        let head = self.head(record, partition, ValueKind::Binary);
+        let mut entry = batch.entry(head, key, topic);
+        let is_many = matches!(self.stream_format, Some(Format::Blocks | Format::SparkplugB));
+        match &written[..] {
+            [(row, bytes)] if !is_many => entry.value(row.time_ms, bytes),
+            all => all.iter().for_each(|(row, bytes)| {
+                entry.row(row.time_ms, row.index, |out| out.extend_from_slice(bytes));
+            }),
+        }
+    }
+
+    /// A message whose payload is its value: a row of the levels of its topic.
+    fn message(&self, record: &Record) -> Row {
+        let key = record.key_str().to_owned();
+        let columns = self.rows.levels(record).unwrap_or_default();
+        Row { time_ms: record.time_ms, key, index: 0, columns }
+    }
+
+    /// What does not fit the route's schema travels as a gap; the record stays in the journal.
+    fn misfit(&self, record: &Record, why: &str, partition: u16, batch: &mut Batch) {
+        let gap = serde_json::json!({ "gap": {
+            "cause": SCHEMA,
+            "unit": "offsets",
+            "first": record.offset,
+            "last": record.offset,
+            "count": 1,
+            "why": why,
+        }});
+        let head = self.head(record, partition, ValueKind::Json);
+        let head = Head { gap: Some(SCHEMA), ..head };
+        let value = gap.to_string();
+        batch.entry(head, record.key_str(), None).value(record.time_ms, value.as_bytes());
     }
 
     /// What cannot be read travels as a gap; the record itself stays in the journal.
@@ -185,199 +286,5 @@ fn cause(cause: GapCause) -> &'static str {
         GapCause::Overload => "overload",
         GapCause::Expired => "expired",
         GapCause::Transit => "transit",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use headwater_shared::block::{BlockEncoder, BlockSpec, Clock, Kind};
-    use headwater_shared::envelope::{Output, Tick};
-
-    use super::*;
-    use crate::catalog::Catalog;
-    use crate::config::Config;
-    use crate::node::Nodes;
-    use crate::sparkplug::Sparkplug;
-
-    const TIME_MS: i64 = 1_763_700_000_000;
-
-    /// What an upstream gets, in short.
-    #[derive(Debug, PartialEq)]
-    struct Sent {
-        time_ms: i64,
-        index: Option<u32>,
-        topic: Option<String>,
-        gap: Option<&'static str>,
-        value: Vec<u8>,
-    }
-
-    impl Sent {
-        fn text(&self) -> &str {
-            std::str::from_utf8(&self.value).expect("text")
-        }
-    }
-
-    /// Encodes one record of `stream` with the key `pump` as a route of `format` does.
-    fn sent(stream: &str, format: RouteFormat, envelope: &Envelope<'_>) -> Vec<Sent> {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let catalog = Catalog::open(&dir.path().join("catalog")).expect("new");
-        let text = "[gateway]\nid = \"g\"\ndata_dir = \"d\"\n\
-                    [[stream]]\nname = \"readings\"\ntopic = \"r/{device}\"\nkey = \"device\"\n\
-                    format = \"json\"\n\
-                    [[stream]]\nname = \"nodes\"\ntopic = \"headwater/v1/{node}/blocks\"\n\
-                    key = \"node\"\nformat = \"blocks\"\n\
-                    [[stream]]\nname = \"any\"\ntopic = \"any/#\"\nformat = \"bytes\"\n";
-        let config = Config::parse("test", text).expect("a configuration");
-        let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
-        let sparkplug = Arc::new(Sparkplug::new(&streams));
-        let rows = Rows::new(Arc::clone(&streams), Arc::new(Nodes::default()), sparkplug);
-        let mut value = vec![0; envelope.size_max()];
-        let used = envelope.encode(&mut value).expect("an upper bound").len();
-        value.truncate(used);
-        let record = Record {
-            offset: 17,
-            partition: streams.get(stream).expect("configured").partitions[0],
-            time_ms: TIME_MS,
-            key: "pump".into(),
-            value: value.into(),
-        };
-        let mut batch = Batch::default();
-        Encoder::new(0, stream, format, rows, &streams).encode(&record, 0, &mut batch);
-        let own = |record: crate::forward::engine::batch::OutRecord<'_>| {
-            assert_eq!((record.offset, record.last, record.key), (17, 17, "pump"));
-            Sent {
-                time_ms: record.time_ms,
-                index: record.index,
-                topic: record.topic.map(str::to_owned),
-                gap: record.gap,
-                value: record.value.to_vec(),
-            }
-        };
-        batch.iter().map(|(_, record)| own(record)).collect()
-    }
-
-    fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
-        Publish {
-            topic,
-            client: "c",
-            arrival_ms: TIME_MS,
-            qos: 1,
-            retain: false,
-            packet_id: None,
-            properties: &[],
-            rejected: None,
-            payload,
-        }
-    }
-
-    fn block() -> Vec<u8> {
-        let spec = BlockSpec {
-            boot_epoch: 3,
-            sequence: 0,
-            first_sample: 40,
-            clock: Clock::Unix,
-            period_ms: 1000,
-            kinds: &[Kind::Decimal { scale: 2 }],
-        };
-        let mut buffer = [0; 128];
-        let base_ms = TIME_MS.unsigned_abs();
-        let mut block = BlockEncoder::new(&mut buffer, &spec, base_ms).expect("a block");
-        block.push(base_ms, &[2150]).expect("fits");
-        block.push(base_ms + 1004, &[-5]).expect("fits");
-        block.finish().to_vec()
-    }
-
-    #[test]
-    fn json_and_original_payloads_travel_with_their_own_bytes() {
-        let payload = b"{ \"v\" : 1.50,\n\"v2\":1e3 }";
-        let envelope = Envelope::Publish(publish("r/pump", payload));
-        for format in [RouteFormat::Json, RouteFormat::Original] {
-            let sent = sent("readings", format, &envelope);
-            let [only] = &sent[..] else { panic!("{sent:?}") };
-            assert_eq!((&only.value[..], only.index, only.gap), (&payload[..], None, None));
-            assert_eq!((only.topic.as_deref(), only.time_ms), (Some("r/pump"), TIME_MS));
-        }
-    }
-
-    #[test]
-    fn a_block_is_a_row_a_reading_in_json_with_the_decimals_of_the_sensor() {
-        let block = block();
-        let envelope = Envelope::Publish(publish("headwater/v1/pump/blocks", &block));
-        let rows = sent("nodes", RouteFormat::Json, &envelope);
-        assert_eq!(rows.len(), 2);
-        for (index, (row, (time_ms, digits))) in
-            rows.iter().zip([(TIME_MS, ":21.50"), (TIME_MS + 1004, ":-0.05")]).enumerate()
-        {
-            assert_eq!(row.index, u32::try_from(index).ok());
-            assert_eq!(row.time_ms, time_ms);
-            assert!(row.text().contains(digits), "{}", row.text());
-            let json: serde_json::Value = serde_json::from_str(row.text()).expect("JSON");
-            assert_eq!(json["time"], time_ms);
-            assert_eq!(json["node"], "pump");
-        }
-    }
-
-    #[test]
-    fn a_block_goes_byte_for_byte_where_the_route_says_so() {
-        let block = block();
-        let envelope = Envelope::Publish(publish("headwater/v1/pump/blocks", &block));
-        for format in [RouteFormat::Blocks, RouteFormat::Original] {
-            let sent = sent("nodes", format, &envelope);
-            assert_eq!(sent.len(), 1);
-            assert_eq!(sent[0].value, block);
-        }
-    }
-
-    #[test]
-    fn a_block_that_cannot_be_read_is_a_gap_not_a_silence() {
-        let mut block = block();
-        let last = block.len() - 1;
-        block[last] ^= 1;
-        let envelope = Envelope::Publish(publish("headwater/v1/pump/blocks", &block));
-        let sent = sent("nodes", RouteFormat::Json, &envelope);
-        assert_eq!(sent.len(), 1);
-        assert_eq!(sent[0].gap, Some("damage"));
-        let json: serde_json::Value = serde_json::from_str(sent[0].text()).expect("JSON");
-        assert_eq!((&json["gap"]["first"], &json["gap"]["last"]), (&17.into(), &17.into()));
-    }
-
-    #[test]
-    fn what_is_no_json_becomes_json_as_the_api_shows_it() {
-        for (payload, expected) in [
-            (&b"warm"[..], r#""warm""#),
-            (b"[1, 2]", "[1,2]"),
-            (b"\xff\x00", r#"{"base64":"/wA="}"#),
-        ] {
-            let envelope = Envelope::Publish(publish("any/x", payload));
-            let sent = sent("any", RouteFormat::Json, &envelope);
-            assert_eq!(sent[0].text(), expected);
-        }
-        let rejected = Publish { rejected: Some("why"), ..publish("r/pump", b"no") };
-        let sent = sent("readings.rejected", RouteFormat::Json, &Envelope::Publish(rejected));
-        let json: serde_json::Value = serde_json::from_str(sent[0].text()).expect("JSON");
-        assert_eq!(json, serde_json::json!({ "rejected": "why", "payload": "no" }));
-    }
-
-    #[test]
-    fn outputs_travel_as_they_are_gaps_with_their_cause_and_ticks_not_at_all() {
-        let payload = br#"{"mean":21.5}"#;
-        let output = Output { query: "q", sequence: 1, input_offset: 2, payload };
-        let row = sent("any", RouteFormat::Json, &Envelope::Output(output));
-        assert_eq!((&row[0].value[..], row[0].topic.as_deref()), (&payload[..], None));
-        let gap = Gap {
-            cause: GapCause::Reset,
-            source: "pump",
-            unit: GapUnit::TimesMs,
-            first: 5,
-            last: 9,
-            count: None,
-            boot_epoch: 2,
-        };
-        let news = sent("nodes", RouteFormat::Blocks, &Envelope::Gap(gap.clone()));
-        assert_eq!(news[0].gap, Some("reset"));
-        assert_eq!(news[0].text(), gap_json(&gap).to_string());
-        assert_eq!(sent("any", RouteFormat::Json, &Envelope::Tick(Tick { now_ms: 1 })), []);
     }
 }

@@ -10,6 +10,7 @@ use super::super::status::RouteState;
 use super::super::upstream::Destination;
 use super::super::upstream::directory::Directory;
 use super::super::upstream::directory::disk::{Disk, RealDisk};
+use super::super::upstream::directory::manifest::{MANIFEST, Manifest, Sum, offsets as covers};
 use super::{Clock, PARTITIONS, World};
 
 #[derive(Default)]
@@ -79,6 +80,18 @@ impl Disk for Platter {
         Ok(file)
     }
 
+    fn append(&mut self, path: &Path) -> io::Result<usize> {
+        let state = self.step()?;
+        Ok(*state.names.get(path).ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    fn scan(&mut self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let state = self.step()?;
+        let file = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        take(&state.files[file].0);
+        Ok(())
+    }
+
     fn write(&mut self, file: &mut usize, bytes: &[u8]) -> io::Result<()> {
         self.step()?.files[*file].0.extend_from_slice(bytes);
         Ok(())
@@ -93,7 +106,8 @@ impl Disk for Platter {
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.step()?;
         let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        assert!(!state.names.contains_key(to), "{} is there already", to.display());
+        let is_new = !state.names.contains_key(to) || to.ends_with(MANIFEST);
+        assert!(is_new, "{} is there already", to.display());
         state.names.insert(to.to_owned(), file);
         Ok(())
     }
@@ -115,6 +129,13 @@ impl Disk for Platter {
         self.step()?.names.remove(path);
         Ok(())
     }
+}
+
+/// All files by name.
+fn content(platter: &Platter) -> BTreeMap<PathBuf, Vec<u8>> {
+    let state = platter.state();
+    let files = state.names.iter().map(|(name, file)| (name.clone(), state.files[*file].0.clone()));
+    files.collect()
 }
 
 fn directory<D: Disk>(disk: D, path: &Path, incarnation: &str) -> Directory<D> {
@@ -163,6 +184,30 @@ fn offsets(files: &BTreeMap<PathBuf, Vec<u8>>, topic: &str) -> BTreeMap<u16, Vec
     all
 }
 
+/// Each manifest is true: what it lists is there as it says, or was never synced by its name. With
+/// `is_settled` it lists all that is there.
+fn check_manifests(all: &BTreeMap<PathBuf, Vec<u8>>, is_settled: bool, case: &str) {
+    for (path, bytes) in all.iter().filter(|(path, _)| path.ends_with(MANIFEST)) {
+        let manifest = Manifest::parse(bytes);
+        let dir = path.parent().expect("a directory");
+        for entry in &manifest.entries {
+            let file = all.get(&dir.join(&entry.file)).expect(case);
+            let mut sum = Sum::default();
+            sum.add(file);
+            let found = (sum.bytes, sum.lines, sum.sha256());
+            assert_eq!(found, (entry.bytes, entry.records, entry.sha256.clone()), "{case}");
+        }
+        let is_named = |file: &&PathBuf| {
+            let name = file.file_name().and_then(|name| name.to_str());
+            file.parent() == Some(dir) && name.and_then(covers).is_some()
+        };
+        let named = all.keys().filter(is_named);
+        if is_settled {
+            assert_eq!((named.count(), manifest.unreadable), (manifest.entries.len(), 0), "{case}");
+        }
+    }
+}
+
 fn append(world: &World, numbers: std::ops::Range<u64>) {
     for number in numbers {
         world.append(if number % 4 == 1 { "other" } else { "data" }, number);
@@ -185,6 +230,7 @@ fn every_offset_is_in_one_file_wherever_the_power_is_cut() {
             drop(engine);
             let died = platter.state().steps >= dies_at;
             platter.reboot(lucky);
+            check_manifests(&content(&platter), false, &format!("cut at step {dies_at}"));
             if marks_lost {
                 world.log().marks.clear();
             }
@@ -196,10 +242,8 @@ fn every_offset_is_in_one_file_wherever_the_power_is_cut() {
             assert!(clock.run(&mut engine, 60));
             // What lasts is what counts.
             platter.reboot(false);
-            let state = platter.state();
-            let files =
-                state.names.iter().map(|(name, file)| (name.clone(), state.files[*file].0.clone()));
-            let files: BTreeMap<_, _> = files.collect();
+            let files = content(&platter);
+            check_manifests(&files, true, &format!("settled after a cut at step {dies_at}"));
             for (topic, stream) in [("t.data", "data"), ("t.other", "other")] {
                 let case = format!("{topic}, cut at step {dies_at}, lucky {lucky}");
                 assert_eq!(offsets(&files, topic), world.expected(stream, 0), "{case}");

@@ -2,7 +2,7 @@
 //! cut come between any two of them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A file system.
@@ -17,6 +17,10 @@ pub(in crate::forward) trait Disk: Send {
     fn read(&mut self, path: &Path) -> io::Result<Option<Vec<u8>>>;
     /// A new, empty file.
     fn create(&mut self, path: &Path) -> io::Result<Self::File>;
+    /// A file to append to, which is there.
+    fn append(&mut self, path: &Path) -> io::Result<Self::File>;
+    /// Reads a file, however large, piece by piece.
+    fn scan(&mut self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()>;
     /// Appends.
     fn write(&mut self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
     /// What was written is on disk when this returns.
@@ -68,6 +72,23 @@ impl Disk for RealDisk {
 
     fn create(&mut self, path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    }
+
+    fn append(&mut self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().append(true).open(path)
+    }
+
+    fn scan(&mut self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut file = File::open(path)?;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => take(&buffer[..read]),
+                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                Err(problem) => return Err(problem),
+            }
+        }
     }
 
     fn write(&mut self, file: &mut File, bytes: &[u8]) -> io::Result<()> {

@@ -6,15 +6,22 @@
 //!
 //! A file that has its name is whole, and its name says which offsets it covers, so the names of a
 //! partition are its position: what is at or below the last name of its partition is not written
-//! again. A file without a name is not there; a start deletes it and reads its records again.
+//! again. A file without a name is not there; a start deletes it and reads its records again. The
+//! manifest beside the files lets others check them, see [`manifest`].
 
 pub(in crate::forward) mod disk;
+mod line;
+pub(crate) mod manifest;
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::forward::engine::batch::{OutRecord, ValueKind};
+use self::line::line;
+use self::manifest::{Entry, MANIFEST, Manifest, Sum, offsets};
+use crate::forward::engine::batch::OutRecord;
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::upstream::directory::disk::Disk;
@@ -22,18 +29,20 @@ use crate::forward::upstream::{Destination, Fault, Progress, SendError, Upstream
 
 /// The file that is being written.
 const PARTIAL: &str = "open.partial";
+/// The manifest while it is written anew.
+const MANIFEST_PARTIAL: &str = "manifest.partial";
 /// Says whose offsets the names are.
-const SOURCE: &str = ".source.json";
+pub(crate) const SOURCE: &str = ".source.json";
 /// Lines gather up to this many bytes before they are written.
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// Where the offsets of a topic come from.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SourceFile {
-    v: u32,
-    gateway: String,
-    incarnation: String,
-    stream: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceFile {
+    pub(crate) v: u32,
+    pub(crate) gateway: String,
+    pub(crate) incarnation: String,
+    pub(crate) stream: String,
 }
 
 /// A directory of topics.
@@ -60,6 +69,7 @@ struct Partition<F> {
 struct Open<F> {
     file: F,
     buffer: Vec<u8>,
+    sum: Sum,
     first: u64,
     last: u64,
 }
@@ -84,7 +94,7 @@ impl<D: Disk> Directory<D> {
         Self { disk, path, gateway, incarnation, topics }
     }
 
-    fn fault(&self, problem: &std::io::Error) -> Fault {
+    fn fault(&self, problem: &io::Error) -> Fault {
         use std::io::ErrorKind;
         let path = self.path.display();
         match problem.kind() {
@@ -129,7 +139,7 @@ impl<D: Disk> Directory<D> {
         }
     }
 
-    fn place(&mut self, dir: &std::path::Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    fn place(&mut self, dir: &std::path::Path, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.disk.make_dir(dir)?;
         let aside = dir.join(PARTIAL);
         let mut file = self.disk.create(&aside)?;
@@ -140,7 +150,7 @@ impl<D: Disk> Directory<D> {
     }
 
     /// Reads the names of a topic, deletes what has none, and gives what the names cover.
-    fn survey(&mut self, index: usize) -> std::io::Result<RouteStart> {
+    fn survey(&mut self, index: usize) -> io::Result<RouteStart> {
         let mut start = RouteStart::default();
         let mut next = u64::MAX;
         for partition in &mut self.topics[index].partitions {
@@ -148,13 +158,16 @@ impl<D: Disk> Directory<D> {
             // Names that a crash left unsynced are made to last before they count.
             self.disk.sync_dir(&partition.dir)?;
             partition.end = 0;
+            let mut files = BTreeSet::new();
             for name in self.disk.list(&partition.dir)? {
                 if name == PARTIAL {
                     self.disk.remove(&partition.dir.join(&name))?;
                 } else if let Some((_, last)) = offsets(&name) {
                     partition.end = partition.end.max(last.saturating_add(1));
+                    files.insert(name);
                 }
             }
+            partition.mend(&mut self.disk, &files)?;
             next = next.min(partition.end);
             start.reach = start.reach.max(partition.end);
         }
@@ -164,20 +177,16 @@ impl<D: Disk> Directory<D> {
         Ok(start)
     }
 
-    fn settle(&mut self) -> std::io::Result<()> {
+    fn settle(&mut self) -> io::Result<()> {
         for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            let Some(mut open) = partition.open.take() else { continue };
-            self.disk.write(&mut open.file, &open.buffer)?;
-            self.disk.sync(&mut open.file)?;
-            let name = format!("{}-{}.ndjson", open.first, open.last);
-            self.disk.rename(&partition.dir.join(PARTIAL), &partition.dir.join(name))?;
-            self.disk.sync_dir(&partition.dir)?;
-            partition.end = open.last + 1;
+            if let Some(open) = partition.open.take() {
+                partition.close(&mut self.disk, open)?;
+            }
         }
         Ok(())
     }
 
-    fn append(&mut self, route: usize, record: &OutRecord<'_>) -> std::io::Result<()> {
+    fn append(&mut self, route: usize, record: &OutRecord<'_>) -> io::Result<()> {
         let partition = &mut self.topics[route].partitions[usize::from(record.partition)];
         if record.last < partition.end {
             return Ok(());
@@ -189,10 +198,12 @@ impl<D: Disk> Directory<D> {
                 let buffer = Vec::with_capacity(BUFFER_BYTES);
                 // A gap may reach back behind what this partition has.
                 let (first, last) = (record.offset.max(partition.end), record.last);
-                partition.open.insert(Open { file, buffer, first, last })
+                partition.open.insert(Open { file, buffer, sum: Sum::default(), first, last })
             }
         };
+        let before = open.buffer.len();
         line(record, &mut open.buffer);
+        open.sum.add(&open.buffer[before..]);
         open.last = record.last;
         if open.buffer.len() >= BUFFER_BYTES {
             self.disk.write(&mut open.file, &open.buffer)?;
@@ -200,6 +211,48 @@ impl<D: Disk> Directory<D> {
             open.buffer.shrink_to(2 * BUFFER_BYTES);
         }
         Ok(())
+    }
+}
+
+impl<F> Partition<F> {
+    /// Gives the open file its name, then its line in the manifest.
+    fn close<D: Disk<File = F>>(&mut self, disk: &mut D, mut open: Open<F>) -> io::Result<()> {
+        disk.write(&mut open.file, &open.buffer)?;
+        disk.sync(&mut open.file)?;
+        let entry = Entry::new((open.first, open.last), open.sum);
+        disk.rename(&self.dir.join(PARTIAL), &self.dir.join(&entry.file))?;
+        disk.sync_dir(&self.dir)?;
+        self.end = open.last + 1;
+        let mut manifest = disk.append(&self.dir.join(MANIFEST))?;
+        disk.write(&mut manifest, &entry.line())?;
+        disk.sync(&mut manifest)
+    }
+
+    /// Makes the manifest say what is there, if it does not: after a power cut, or where an older
+    /// version wrote none.
+    fn mend<D: Disk<File = F>>(&self, disk: &mut D, files: &BTreeSet<String>) -> io::Result<()> {
+        let bytes = disk.read(&self.dir.join(MANIFEST))?;
+        let mut manifest = Manifest::parse(bytes.as_deref().unwrap_or_default());
+        let mut is_whole = bytes.is_some() && manifest.unreadable == 0;
+        for name in files {
+            let Some(covers) = offsets(name).filter(|_| !manifest.has(name)) else { continue };
+            let mut sum = Sum::default();
+            disk.scan(&self.dir.join(name), &mut |bytes| sum.add(bytes))?;
+            manifest.entries.push(Entry::new(covers, sum));
+            is_whole = false;
+        }
+        manifest.entries.sort_by_key(|entry| entry.first);
+        if manifest.fold(files) || !is_whole {
+            let aside = self.dir.join(MANIFEST_PARTIAL);
+            let mut file = disk.create(&aside)?;
+            disk.write(&mut file, &manifest.render())?;
+            disk.sync(&mut file)?;
+            disk.rename(&aside, &self.dir.join(MANIFEST))?;
+            return disk.sync_dir(&self.dir);
+        }
+        // A line that a kill left unsynced is made to last before it counts.
+        let mut file = disk.append(&self.dir.join(MANIFEST))?;
+        disk.sync(&mut file)
     }
 }
 
@@ -233,56 +286,4 @@ impl<D: Disk> Upstream for Directory<D> {
             }
         }
     }
-}
-
-/// The offsets that a file's name says.
-fn offsets(name: &str) -> Option<(u64, u64)> {
-    let (first, last) = name.strip_suffix(".ndjson")?.split_once('-')?;
-    Some((first.parse().ok()?, last.parse().ok()?))
-}
-
-/// The record as NDJSON, as the API shows it; `index` for the rows of one record.
-fn line(record: &OutRecord<'_>, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    const INFALLIBLE: &str = "numbers and texts are written to memory";
-    let OutRecord { offset, partition, time_ms, .. } = record;
-    write!(out, r#"{{"offset":{offset},"partition":{partition},"time":{time_ms},"key":"#)
-        .expect(INFALLIBLE);
-    serde_json::to_writer(&mut *out, record.key).expect(INFALLIBLE);
-    if let Some(topic) = record.topic {
-        out.extend_from_slice(b",\"topic\":");
-        serde_json::to_writer(&mut *out, topic).expect(INFALLIBLE);
-    }
-    if let Some(index) = record.index {
-        write!(out, r#","index":{index}"#).expect(INFALLIBLE);
-    }
-    out.extend_from_slice(b",\"value\":");
-    value(record, out);
-    out.extend_from_slice(b"}\n");
-}
-
-/// JSON as it is, other text as a string, all else in base64.
-fn value(record: &OutRecord<'_>, out: &mut Vec<u8>) {
-    let is_json = match record.kind {
-        ValueKind::Json => true,
-        ValueKind::Payload => serde_json::from_slice::<serde::de::IgnoredAny>(record.value).is_ok(),
-        ValueKind::Binary => false,
-    };
-    if is_json {
-        // Strings in JSON hold no raw line ends, so all of these are white space.
-        out.extend(record.value.iter().map(|byte| match byte {
-            b'\n' | b'\r' => b' ',
-            other => *other,
-        }));
-        return;
-    }
-    let json = match std::str::from_utf8(record.value) {
-        Ok(text) if record.kind == ValueKind::Payload => serde_json::to_writer(out, text),
-        _ => {
-            use base64::Engine;
-            let encoded = base64::engine::general_purpose::STANDARD.encode(record.value);
-            serde_json::to_writer(out, &serde_json::json!({ "base64": encoded }))
-        }
-    };
-    json.expect("texts are written to memory");
 }

@@ -21,7 +21,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::forward::engine::batch::OutRecord;
+use crate::forward::engine::batch::{OutRecord, ValueKind};
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::policy::stored::Stored;
 use crate::forward::run::{Identity, seed};
@@ -357,10 +357,13 @@ impl Upstream for Kafka {
         }
         let mut message = BaseRecord::to(topic)
             .key(record.key.as_bytes())
-            .payload(record.value)
             // 0 would stand for the time of sending.
             .timestamp(record.time_ms.max(1))
             .headers(headers);
+        // A value of no bytes is a value; without one a compacted topic forgets the key.
+        if record.kind != ValueKind::Delete {
+            message = message.payload(record.value);
+        }
         if session.explicit[route] {
             message = message.partition(i32::from(record.partition));
         }
