@@ -146,7 +146,7 @@ impl Follower {
                 () = sleep_until(self.saved + every), if unsaved => {}
             }
             while self.turn() {
-                if !self.failed && self.journal.outgrows(self.saved_position) {
+                if self.is_outgrown() {
                     self = self.save().await;
                 }
                 tokio::task::yield_now().await;
@@ -158,9 +158,22 @@ impl Follower {
         self.save().await;
     }
 
-    /// False when caught up.
+    /// Ends early where the states are to be saved first. False when caught up.
     fn turn(&mut self) -> bool {
-        (0..READS_A_TURN).all(|_| self.step())
+        for _ in 0..READS_A_TURN {
+            if !self.step() {
+                return false;
+            }
+            if self.is_outgrown() {
+                break;
+            }
+        }
+        true
+    }
+
+    /// True if the states have to be saved before more is read.
+    fn is_outgrown(&self) -> bool {
+        !self.failed && self.journal.outgrows(self.saved_position)
     }
 
     /// False when caught up.
