@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headwater::catalog::Catalog;
-use headwater::config::Config;
+use headwater::config::{Config, LinkConfig};
 use headwater::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use headwater::journal::{AppendError, Journal, JournalOptions, NewRecord, Ticket};
 use headwater::node::Nodes;
@@ -63,12 +63,13 @@ impl Bench {
         let with = Surroundings {
             identity: Identity { gateway: self.config.id.clone(), incarnation },
             journal: self.journal.clone(),
+            opened: self.journal.durable().end,
             catalog: Arc::clone(&self.catalog),
             streams: Arc::clone(&self.streams),
             rows,
             metrics: ForwardMetrics::default(),
         };
-        let upstream = &self.config.upstreams["cluster"];
+        let upstream = (&self.config.upstreams["cluster"], LinkConfig::default());
         Forwarder::new("cluster", upstream, &self.config.routes, with)
             .map_err(|problem| problem.to_string())
     }
@@ -101,7 +102,18 @@ impl Bench {
     /// # Panics
     /// If the stream is not configured, which [`Bench::open`] does.
     pub fn append(&self, number: u64) -> Result<Ticket, AppendError> {
-        let (key, payload) = (Self::key(number), Self::payload(number));
+        self.append_payload(number, Self::payload(number).as_bytes())
+    }
+
+    /// The same with another payload.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    ///
+    /// # Panics
+    /// If the stream is not configured, which [`Bench::open`] does.
+    pub fn append_payload(&self, number: u64, payload: &[u8]) -> Result<Ticket, AppendError> {
+        let key = Self::key(number);
         let time_ms = 1_763_700_000_000 + i64::try_from(number).unwrap_or(i64::MAX);
         let topic = format!("data/{key}");
         let envelope = Envelope::Publish(Publish {
@@ -113,10 +125,31 @@ impl Bench {
             packet_id: None,
             properties: &[],
             rejected: None,
-            payload: payload.as_bytes(),
+            payload,
         });
         let stream = self.streams.get("data").expect("open configures it");
         let partition = stream.partition_of(&key);
         self.journal.append(&NewRecord { partition, time_ms, key: &key, envelope: &envelope })
+    }
+
+    /// The causes of the stream's dead letters.
+    ///
+    /// # Panics
+    /// If the journal cannot be read.
+    pub fn dead_letters(&self) -> Vec<String> {
+        let partition = self.streams.dead("data").expect("it is routed").partitions[0];
+        let mut reader = self.journal.reader(0);
+        let mut causes = Vec::new();
+        loop {
+            let records = reader.read(1 << 20).expect("a whole journal");
+            if records.is_empty() {
+                return causes;
+            }
+            let letters = records.iter().filter(|record| record.partition == partition);
+            causes.extend(letters.filter_map(|record| match record.envelope() {
+                Ok(Envelope::Publish(letter)) => letter.rejected.map(str::to_owned),
+                _ => None,
+            }));
+        }
     }
 }

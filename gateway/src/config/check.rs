@@ -263,7 +263,8 @@ impl<'a> Checker<'a> {
         let log = self.log_of_stream(raw.log.as_ref(), logs);
         let name = self.take("stream.name", &raw.name, |name| {
             let name = check_name(name)?;
-            if name.ends_with(".rejected") || name.ends_with(".late") || !names.insert(name.clone())
+            if [".rejected", ".late", ".dead"].iter().any(|end| name.ends_with(end))
+                || !names.insert(name.clone())
             {
                 return Err(format!("{name:?} is taken; choose another name"));
             }

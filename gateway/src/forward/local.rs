@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use headwater_shared::envelope::{Envelope, Publish};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::policy::allowance::Spent;
+use super::policy::dead::Dead;
 use super::policy::position::Position;
 use super::policy::resume::Mark;
 use super::upstream::Fault;
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
 use crate::config::RouteFrom;
-use crate::journal::{Journal, ReadError, Reader, Record};
+use crate::journal::{AppendError, Journal, NewRecord, ReadError, Reader, Record};
 
 /// Reads the journal from a position on.
 pub(super) trait Source: Send {
@@ -32,6 +34,10 @@ pub(super) trait Local: Send {
     fn begin(&self, partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError>;
     /// The record at `offset`, if the journal, or the log of these partitions, has it.
     fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault>;
+    /// Writes a dead letter of `record` to the partition; on disk when this returns.
+    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault>;
+    /// Whether the partition has a letter at or above `from` whose text begins with `heading`.
+    fn has_letter(&self, partition: u16, from: u64, heading: &str) -> Result<bool, Fault>;
     /// `route` needs what is at or above `position` in these partitions.
     fn keep(&self, route: &str, partitions: &[u16], position: u64);
     /// Publishers wait for a reader to move on.
@@ -63,6 +69,50 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
+    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
+        match self.append(partition, record, text, true) {
+            // With its text it is longer than a record can be: what it was stays where it was.
+            Err(AppendError::TooLarge(_)) => self.append(partition, record, text, false),
+            done => done,
+        }
+        .map_err(|problem| Fault::retry(format!("a dead letter cannot be stored: {problem}")))
+    }
+
+    fn append(
+        &self,
+        partition: u16,
+        record: &Record,
+        text: &str,
+        is_whole: bool,
+    ) -> Result<(), AppendError> {
+        let envelope = record.envelope().ok();
+        let (topic, payload) = match &envelope {
+            Some(Envelope::Publish(publish)) => (publish.topic, publish.payload),
+            Some(Envelope::Output(output)) => (output.query, output.payload),
+            _ => ("", &record.value[..]),
+        };
+        // No subscription to what the device published takes it for another message of it.
+        let topic = format!("{LETTER_TOPIC}{topic}");
+        let letter = Envelope::Publish(Publish {
+            topic: &topic,
+            client: "",
+            arrival_ms: record.time_ms,
+            qos: 0,
+            retain: false,
+            packet_id: None,
+            // With the gateway as their sender they would speak for it: sources have positions there.
+            properties: &[],
+            rejected: Some(text),
+            payload: if is_whole { payload } else { &[] },
+        });
+        let (time_ms, key) = (record.time_ms, record.key_str());
+        let new = NewRecord { partition, time_ms, key, envelope: &letter };
+        let ticket = self.journal.append(&new)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|_| AppendError::Closed("no runtime to wait with"))?;
+        runtime.block_on(self.journal.wait(ticket))
+    }
+
     fn account(&self) -> String {
         format!("spent/{}", self.upstream)
     }
@@ -75,6 +125,8 @@ struct State {
     scanned: Position,
     lost: Option<u64>,
     bound: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dead: Vec<Dead>,
 }
 
 /// As version 1 wrote it, beside the offset below which all was looked at.
@@ -88,18 +140,31 @@ fn decode(checkpoint: &Checkpoint) -> Result<Mark, serde_json::Error> {
     if let Ok(StateV1 { committed, lost }) = serde_json::from_slice(&checkpoint.state) {
         let committed = Position::up_to(committed);
         let scanned = Position::up_to(checkpoint.position);
-        return Ok(Mark { committed, scanned, lost, bound: None });
+        return Ok(Mark { committed, scanned, lost, ..Mark::new(0) });
     }
-    let State { committed, scanned, lost, bound } = serde_json::from_slice(&checkpoint.state)?;
-    Ok(Mark { committed, scanned, lost, bound })
+    let State { committed, scanned, lost, bound, dead } =
+        serde_json::from_slice(&checkpoint.state)?;
+    Ok(Mark { committed, scanned, lost, bound, dead })
 }
 
 fn encode(mark: &Mark) -> Checkpoint {
-    let Mark { committed, scanned, lost, bound } = mark.clone();
+    let Mark { committed, scanned, lost, bound, dead } = mark.clone();
     let position = scanned.end();
-    let state = State { committed, scanned, lost, bound };
+    let state = State { committed, scanned, lost, bound, dead };
     let state = serde_json::to_vec(&state).expect("numbers are always JSON");
     Checkpoint { position, state }
+}
+
+/// What the topic of a dead letter begins with.
+const LETTER_TOPIC: &str = "$headwater/dead/";
+/// Bytes that are read at a time in search of one.
+const LETTER_READ_BYTES: usize = 64 << 10;
+
+/// Whether `record` is the dead letter in that partition whose text begins with `heading`.
+pub(super) fn is_letter(record: &Record, partition: u16, heading: &str) -> bool {
+    record.partition == partition
+        && matches!(record.envelope(), Ok(Envelope::Publish(Publish { rejected: Some(text), .. }))
+            if text.starts_with(heading))
 }
 
 impl Local for Gateway {
@@ -133,6 +198,26 @@ impl Local for Gateway {
             Ok(records) => Ok(records.into_iter().next().filter(|found| found.offset == offset)),
             Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Ok(None),
             Err(problem @ ReadError::Io(_)) => Err(Fault::retry(problem.to_string())),
+        }
+    }
+
+    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
+        self.write_letter(partition, record, text)
+    }
+
+    fn has_letter(&self, partition: u16, from: u64, heading: &str) -> Result<bool, Fault> {
+        let mut reader = self.journal.reader(from);
+        loop {
+            match reader.read(LETTER_READ_BYTES) {
+                Ok(records) if records.is_empty() => return Ok(false),
+                Ok(records) => {
+                    if records.iter().any(|record| is_letter(record, partition, heading)) {
+                        return Ok(true);
+                    }
+                }
+                Err(problem @ ReadError::Io(_)) => return Err(Fault::retry(problem.to_string())),
+                Err(_) => {}
+            }
         }
     }
 
@@ -176,20 +261,27 @@ impl Local for Gateway {
 
 #[cfg(test)]
 mod tests {
+    use super::super::policy::dead::Cause;
     use super::*;
 
     #[test]
     fn a_mark_is_read_as_it_was_saved_and_one_of_an_earlier_version_too() {
         let mut committed = Position::up_to(5);
         committed.insert(8, 9);
-        let mark = Mark { scanned: Position::up_to(9), committed, lost: Some(2), bound: Some(3) };
+        let reason = "why".to_owned();
+        let dead = vec![Dead { offset: 6, from: 7, cause: Cause::TooLarge, reason }];
+        let scanned = Position::up_to(9);
+        let mark = Mark { scanned, committed, lost: Some(2), bound: Some(3), dead };
         let saved = encode(&mark);
-        let text = r#"{"committed":[[0,5],[8,9]],"scanned":[[0,9]],"lost":2,"bound":3}"#;
+        let text = concat!(
+            r#"{"committed":[[0,5],[8,9]],"scanned":[[0,9]],"lost":2,"bound":3,"#,
+            r#""dead":[{"offset":6,"from":7,"cause":"too-large","reason":"why"}]}"#
+        );
         assert_eq!((saved.position, &saved.state[..]), (9, text.as_bytes()));
         assert_eq!(decode(&saved).expect("ours"), mark);
         let earlier = Checkpoint { position: 7, state: br#"{"committed":5,"lost":null}"#.to_vec() };
         let (committed, scanned) = (Position::up_to(5), Position::up_to(7));
-        let mark = Mark { committed, scanned, lost: None, bound: None };
+        let mark = Mark { committed, scanned, ..Mark::new(0) };
         assert_eq!(decode(&earlier).expect("version 1"), mark);
         let empty = Checkpoint { position: 7, state: br#"{"committed":0,"lost":null}"#.to_vec() };
         assert!(decode(&empty).expect("version 1").committed.is_empty());

@@ -145,6 +145,7 @@ impl Forwarder {
                 ahead: (*order == RouteOrder::LiveFirst).then_some(Ahead::DEFAULT),
                 from: *from,
                 urgent: *urgent,
+                dead: streams.dead(stream).map(|dead| dead.partitions[0]),
             });
         }
         let ids = routes.iter().map(route_id).zip(lays.iter().map(|lay| lay.name.clone()));

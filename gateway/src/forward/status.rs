@@ -10,7 +10,6 @@ use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use super::engine::batch::OutRecord;
 use super::policy::position::Position;
 use crate::config::RouteConfig;
 
@@ -61,6 +60,8 @@ pub struct RouteStatus {
     pub records: u64,
     /// Bytes of keys and values of these.
     pub bytes: u64,
+    /// Records since the start that it refused for good: they are in `<stream>.dead`.
+    pub refused: u64,
     /// Faults since the start after which the upstream was opened again.
     pub retries: u64,
 }
@@ -78,6 +79,10 @@ pub struct ForwardMetrics {
     retries: Family<Labels, Counter>,
     position: Family<Labels, Gauge<u64, AtomicU64>>,
     stopped: Family<Labels, Gauge<u64, AtomicU64>>,
+    held: Family<Labels, Gauge<u64, AtomicU64>>,
+    paused: Family<Labels, Gauge<u64, AtomicU64>>,
+    lag: Family<Labels, Gauge<u64, AtomicU64>>,
+    transaction_ms: Family<Labels, Gauge<u64, AtomicU64>>,
 }
 
 impl ForwardMetrics {
@@ -89,15 +94,22 @@ impl ForwardMetrics {
         add("forward_records", "Records confirmed by the upstream", &self.records);
         add("forward_transactions", "Transactions confirmed", &self.transactions);
         add("forward_gaps", "Gap records among them", &self.gaps);
-        add("forward_refused", "Records too large for the upstream, sent as gaps", &self.refused);
+        add("forward_refused", "Records that went to dead letters, and as gaps", &self.refused);
         add("forward_retries", "Faults after which the upstream was opened again", &self.retries);
         let bytes = self.bytes.clone();
         let help = "Bytes of keys and values confirmed";
         registry.register_with_unit("forward", help, Unit::Bytes, bytes);
         let help = "Offset of the journal below which the upstream has everything";
         registry.register("forward_position", help, self.position.clone());
-        let help = "1 for a route that will not go on by itself";
-        registry.register("forward_stopped", help, self.stopped.clone());
+        let mut add = |name: &str, help: &str, family: &Family<Labels, Gauge<u64, AtomicU64>>| {
+            registry.register(name, help, family.clone());
+        };
+        add("forward_stopped", "1 for a route that will not go on by itself", &self.stopped);
+        add("forward_held", "1 for a route whose link rests or has no budget left", &self.held);
+        add("forward_paused", "1 for a route that was told to wait", &self.paused);
+        add("forward_lag", "Durable records that the route has not dealt with", &self.lag);
+        let help = "How long the last transaction took, ms";
+        add("forward_transaction_ms", help, &self.transaction_ms);
     }
 }
 
@@ -112,6 +124,10 @@ struct Row {
     retries: Counter,
     position: Gauge<u64, AtomicU64>,
     stopped: Gauge<u64, AtomicU64>,
+    held: Gauge<u64, AtomicU64>,
+    paused: Gauge<u64, AtomicU64>,
+    lag: Gauge<u64, AtomicU64>,
+    transaction_ms: Gauge<u64, AtomicU64>,
     sent_records: u64,
     sent_bytes: u64,
     sent_gaps: u64,
@@ -146,16 +162,19 @@ impl Scores {
         row.sent_gaps += u64::from(is_gap);
     }
 
-    pub(super) fn refused(&self, route: usize, record: &OutRecord<'_>) {
+    /// A record went to the dead letters.
+    pub(super) fn refused(&self, route: usize, offset: u64, reason: &str) {
         let row = &mut self.lock()[route];
         row.refused.inc();
+        row.status.refused += 1;
         let RouteStatus { stream, topic, .. } = &row.status;
         warn!(
             stream,
             topic,
-            offset = record.offset,
-            "record too large for the upstream, a gap record goes instead; raise message.max.bytes \
-             there and in the upstream's properties"
+            offset,
+            reason,
+            "the upstream refuses a record for good; a gap goes in its place, and the record to the \
+             stream of dead letters"
         );
     }
 
@@ -171,6 +190,7 @@ impl Scores {
             row.status.bytes += row.sent_bytes;
             row.status.transactions += 1;
             row.status.transaction_ms = took_ms;
+            row.transaction_ms.set(took_ms);
             row.status.last_error = None;
         }
         forget(&mut rows);
@@ -185,16 +205,18 @@ impl Scores {
         }
     }
 
-    /// `state`: `None` where it is as it was.
+    /// `state`: `None` where it is as it was. The journal ends at `end`.
     pub(super) fn show(
         &self,
         route: usize,
         state: Option<RouteState>,
         error: Option<&str>,
         position: &Position,
+        end: u64,
     ) {
         let row = &mut self.lock()[route];
         row.position.set(position.next());
+        row.lag.set(position.missing(end));
         let status = &mut row.status;
         let waited = matches!(status.state, RouteState::Held | RouteState::Paused);
         let state = match state {
@@ -206,6 +228,8 @@ impl Scores {
             status.last_error = None;
         }
         row.stopped.set(u64::from(state == RouteState::Stopped));
+        row.held.set(u64::from(state == RouteState::Held));
+        row.paused.set(u64::from(state == RouteState::Paused));
         status.position = position.next();
         status.ranges.clone_from(position);
         if let Some(error) = error
@@ -268,6 +292,7 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
             transaction_ms: 0,
             records: 0,
             bytes: 0,
+            refused: 0,
             retries: 0,
         },
         records: metrics.records.get_or_create_owned(&labels),
@@ -278,6 +303,10 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
         retries: metrics.retries.get_or_create_owned(&labels),
         position: metrics.position.get_or_create_owned(&labels),
         stopped: metrics.stopped.get_or_create_owned(&labels),
+        held: metrics.held.get_or_create_owned(&labels),
+        paused: metrics.paused.get_or_create_owned(&labels),
+        lag: metrics.lag.get_or_create_owned(&labels),
+        transaction_ms: metrics.transaction_ms.get_or_create_owned(&labels),
         sent_records: 0,
         sent_bytes: 0,
         sent_gaps: 0,

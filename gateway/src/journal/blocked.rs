@@ -52,7 +52,9 @@ impl fmt::Display for Blocked {
 pub(super) fn is_derived(envelope: &Envelope<'_>) -> bool {
     match envelope {
         Envelope::Output(_) | Envelope::Tick(_) | Envelope::Gap(_) => true,
-        Envelope::Publish(_) | Envelope::Session(_) => false,
+        // A dead letter: a route moves on only once it is stored.
+        Envelope::Publish(publish) => publish.client.is_empty() && publish.rejected.is_some(),
+        Envelope::Session(_) => false,
     }
 }
 

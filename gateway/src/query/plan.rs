@@ -116,7 +116,7 @@ fn check_name(name: &Name) -> Result<String, String> {
             "{text:?} is not a name: use 1 to {NAME_BYTES_MAX} of a-z A-Z 0-9 _ - ."
         )));
     }
-    if text.ends_with(".late") || text.ends_with(".rejected") {
+    if [".late", ".rejected", ".dead"].iter().any(|end| text.ends_with(end)) {
         return Err(name.place.fault(format!("{text:?} is taken; choose another name")));
     }
     Ok(text.clone())

@@ -14,6 +14,8 @@ pub const MQTT_STREAM: &str = "mqtt";
 const REJECTED: &str = ".rejected";
 /// Where a stream's rows go that came after their window was closed.
 const LATE: &str = ".late";
+/// Where a stream's records go that an upstream refuses for good.
+const DEAD: &str = ".dead";
 
 /// A stream and its partitions.
 #[derive(Clone, Debug)]
@@ -83,6 +85,9 @@ impl Streams {
             add(query.plan.name(), None, query.plan.outputs())?;
             add(&format!("{}{LATE}", query.plan.name()), None, &[])?;
         }
+        for route in config.routes.iter().filter(|route| !route.stream.ends_with(DEAD)) {
+            add(&format!("{}{DEAD}", route.stream), None, &[])?;
+        }
         let numbers = catalog
             .all_partitions()?
             .into_iter()
@@ -142,6 +147,12 @@ impl Streams {
     /// Where rows go that came too late for `query`.
     pub fn late(&self, query: &str) -> Option<&Stream> {
         self.streams.get(&format!("{query}{LATE}"))
+    }
+
+    /// Where records of `stream` go that an upstream refuses for good; where they are routed on, they
+    /// have no such stream themselves.
+    pub fn dead(&self, stream: &str) -> Option<&Stream> {
+        self.streams.get(&format!("{stream}{DEAD}"))
     }
 
     /// The partitions of all streams whose records go to the log `log` too.

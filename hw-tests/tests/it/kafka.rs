@@ -9,6 +9,7 @@ use headwater::forward::{ForwardStatus, RouteState, RouteStatus, Stored};
 use hw_tests::journal::{Bench, PARTITIONS};
 use hw_tests::kafka::{Consumed, Kafka};
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tokio::sync::watch;
 
@@ -231,4 +232,37 @@ fn a_cluster_that_is_away_is_named_with_a_remedy_and_gets_everything_when_it_com
     assert_eq!((status.records, status.last_error), (500, None));
     running.stop();
     check_records(&bench, &kafka, 500);
+}
+
+/// The broker refuses a batch; the one record in it that is too large has to be found.
+#[test]
+fn a_record_that_the_topic_refuses_is_a_gap_there_and_a_dead_letter_here() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let kafka = Kafka::start(&dir.path().join("kafka")).expect("a broker");
+    let admin: AdminClient<_> =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().expect("a client");
+    let topic = NewTopic::new(TOPIC, i32::from(PARTITIONS), TopicReplication::Fixed(1))
+        .set("max.message.bytes", "100000");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
+    assert!(made.expect("made")[0].is_ok());
+    let bench = Bench::open(dir.path(), kafka.brokers()).expect("the bench");
+    append(&bench, 0..200);
+    bench.append_payload(200, &vec![b' '; 200_000]).expect("appended");
+    append(&bench, 201..300);
+    let running = Running::start(&bench);
+    let status = running.wait("all is there", |status| status.lag == 0);
+    running.stop();
+    assert_eq!((status.refused, status.last_error), (1, None));
+    let letters = bench.dead_letters();
+    let [letter] = &letters[..] else { panic!("{letters:?}") };
+    assert!(letter.contains("refused offset 200: larger than max.message.bytes"), "{letter}");
+    let records = kafka.consume_committed(TOPIC).expect("the topic can be read");
+    let offset = |record: &Consumed| record.header("hw.offset").expect("a header").to_owned();
+    let gaps = records.iter().filter(|record| record.header("hw.gap").is_some());
+    assert_eq!(gaps.map(offset).collect::<Vec<_>>(), ["200"]);
+    let mut offsets: Vec<u64> =
+        records.iter().map(|record| offset(record).parse().expect("a number")).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..300).collect::<Vec<_>>());
 }

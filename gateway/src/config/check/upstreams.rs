@@ -134,8 +134,14 @@ impl Checker<'_> {
         let mut routes: Vec<RouteConfig> = Vec::new();
         for route in raw {
             let stream = self.take("route.stream", &route.stream, |stream| {
-                let base = stream.strip_suffix(".rejected").or(stream.strip_suffix(".late"));
-                if names.contains(stream) || base.is_some_and(|base| names.contains(base)) {
+                let companion = |stream: &str| {
+                    let base = stream.strip_suffix(".rejected").or(stream.strip_suffix(".late"));
+                    names.contains(stream) || base.is_some_and(|base| names.contains(base))
+                };
+                // Dead letters are there for what is routed.
+                let dead = stream.strip_suffix(".dead");
+                let routed = |base: &str| raw.iter().any(|other| other.stream.get_ref() == base);
+                if companion(stream) || dead.is_some_and(|base| companion(base) && routed(base)) {
                     return Ok(stream.clone());
                 }
                 Err(format!("there is no stream {stream:?}; there are: {}", join(names)))

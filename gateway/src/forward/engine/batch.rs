@@ -127,6 +127,11 @@ impl Batch {
         self.records.len() >= self.records_max || self.bytes.len() >= BYTES_FULL
     }
 
+    /// It is full with this many records.
+    pub(in crate::forward) fn at_most(&mut self, records: usize) {
+        self.records_max = records;
+    }
+
     /// The link has room for `bytes`.
     pub(in crate::forward) fn allow(&mut self, bytes: u64) {
         self.room = bytes;

@@ -1,5 +1,7 @@
 //! One route inside its forwarder: where it reads, what is staged, what is confirmed.
 
+mod letters;
+
 use crate::forward::engine::Lay;
 use crate::forward::engine::batch::Batch;
 use crate::forward::engine::reading::{Found, Reading};
@@ -15,6 +17,8 @@ use crate::journal::{ReadError, Record};
 pub(in crate::forward) struct Lane<S> {
     /// Its name in the catalog and at the journal's retention.
     pub(in crate::forward) name: String,
+    /// The partition of its dead letters in the journal.
+    dead: Option<u16>,
     /// It sends in quiet hours and beyond a budget.
     urgent: bool,
     /// It was told to wait.
@@ -122,7 +126,7 @@ impl<S: Source> Lane<S> {
         saved: Option<Mark>,
         local: &impl Local<Source = S>,
     ) -> Result<Self, ReadError> {
-        let Lay { name, numbers, encoder, ahead, from, urgent, priority: _ } = lay;
+        let Lay { name, numbers, encoder, ahead, from, urgent, dead, priority: _ } = lay;
         let mut partitions: Vec<_> = numbers.iter().copied().zip(0..).collect();
         partitions.sort_unstable();
         let kept = saved.as_ref().map_or(0, |mark| mark.scanned.next());
@@ -137,6 +141,7 @@ impl<S: Source> Lane<S> {
         let bound = mark.bound.map_or(opened, |bound| bound.min(opened));
         let mut lane = Self {
             name,
+            dead,
             urgent,
             paused: false,
             partitions,
@@ -207,7 +212,9 @@ impl<S: Source> Lane<S> {
             Ok(Resumed { confirmed, covered }) => {
                 self.witness.clone_from(&start.witness);
                 self.bound = start.reach.max(confirmed.end());
+                self.mark.dead.retain(|dead| !confirmed.contains(dead.offset));
                 self.mark = Mark {
+                    dead: std::mem::take(&mut self.mark.dead),
                     committed: start.position.clone().unwrap_or_default(),
                     scanned: covered.clone(),
                     lost: None,
@@ -322,7 +329,7 @@ impl<S: Source> Lane<S> {
         let mut reads = 0;
         while !batch.is_full() {
             match reading.next(&mut reads)? {
-                Some(Found::Record(record)) => self.stage(&mut reading, record, batch),
+                Some(Found::Record(record)) => self.stage(&mut reading, record, now_ms, batch),
                 Some(Found::Gap(cause, (first, end))) => {
                     self.encoder.gap(cause, (first, end), now_ms, batch);
                     self.staged.add(reading.stage(end), end, None);
@@ -345,11 +352,15 @@ impl<S: Source> Lane<S> {
         Ok(())
     }
 
-    fn stage(&mut self, reading: &mut Reading<S>, record: Record, batch: &mut Batch) {
+    fn stage(&mut self, reading: &mut Reading<S>, record: Record, now_ms: i64, batch: &mut Batch) {
         let before = batch.len();
         let found = self.partitions.binary_search_by_key(&record.partition, |p| p.0);
         if let Ok(index) = found {
-            self.encoder.encode(&record, self.partitions[index].1, batch);
+            let partition = self.partitions[index].1;
+            match self.mark.dead.iter().find(|dead| dead.offset == record.offset) {
+                Some(dead) => self.encoder.dead(&record, partition, dead, now_ms, batch),
+                None => self.encoder.encode(&record, partition, batch),
+            }
         }
         if batch.len() > before {
             let end = record.offset + 1;
@@ -404,6 +415,7 @@ impl<S: Source> Lane<S> {
         self.sent = Claim::default();
         self.mark.committed.clone_from(&progress.position);
         self.mark.scanned.merge(&progress.position);
+        self.mark.dead.retain(|dead| !progress.position.contains(dead.offset));
         (self.confirmed, self.witness) = (progress.position, progress.witness);
         self.hold(local);
     }

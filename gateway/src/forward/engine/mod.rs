@@ -4,15 +4,17 @@
 pub(in crate::forward) mod batch;
 pub(in crate::forward) mod lane;
 mod reading;
+mod refused;
 
 use self::lane::{Ahead, Lane, Part};
 use crate::catalog::CatalogError;
 use crate::config::{LinkConfig, RouteFrom};
-use crate::forward::engine::batch::{Batch, OutRecord, ValueKind};
+use crate::forward::engine::batch::{Batch, OutRecord};
 use crate::forward::format::Encoder;
 use crate::forward::local::Local;
 use crate::forward::policy::allowance::{Allowance, Hold, Spent};
 use crate::forward::policy::core::{Action, Core, Outcome, Policy, Waiting};
+use crate::forward::policy::dead::{Probe, Refusal};
 use crate::forward::policy::resume::Mark;
 use crate::forward::status::{RouteState, Scores};
 use crate::forward::upstream::{Fault, Progress, SendError, Upstream};
@@ -35,9 +37,6 @@ const POSITION_BYTES: u64 = 250;
 const PAUSED: &str = "paused; POST /api/v1/routes/ID/resume lets it go on";
 /// Between two looks at a route whose format waits for something.
 const LOOK_FORMAT_MS: u64 = 500;
-
-/// The cause of a gap that stands for a record that the upstream did not take.
-const TOO_LARGE: &str = "too-large";
 
 /// A moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +71,8 @@ pub(in crate::forward) struct Lay {
     pub(in crate::forward) from: RouteFrom,
     /// It sends in quiet hours and beyond a budget.
     pub(in crate::forward) urgent: bool,
+    /// The partition of its dead letters in the journal.
+    pub(in crate::forward) dead: Option<u16>,
 }
 
 /// What an engine goes by.
@@ -108,6 +109,10 @@ pub(in crate::forward) struct Engine<U, L: Local> {
     /// The same of the least urgent stage that was sent in the transaction.
     sent_class: Option<u16>,
     fills: u32,
+    stage_records: usize,
+    probe: Probe,
+    /// Found by it, and not buried yet.
+    condemned: Vec<Refusal>,
     allowance: Allowance,
     /// Why routes that are not urgent wait.
     held: Option<Hold>,
@@ -143,7 +148,8 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         order.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         let core = Core::new(policy, seed);
         let spent = local.spent()?;
-        let batch = Batch::new(policy.stage_records);
+        let stage_records = policy.stage_records;
+        let batch = Batch::new(stage_records);
         let mut engine = Self {
             core,
             upstream,
@@ -154,6 +160,9 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             staged_class: 0,
             sent_class: None,
             fills: 0,
+            stage_records,
+            probe: Probe::default(),
+            condemned: Vec::new(),
             allowance: Allowance::new(link, spent),
             held: None,
             saved_spent: spent,
@@ -186,6 +195,8 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         self.allowance.at(now.ms, now.unix_ms);
         self.held = self.allowance.hold(now.unix_ms);
         self.batch.allow(self.allowance.room());
+        let records = self.probe.size().unwrap_or(usize::MAX);
+        self.batch.at_most(records.min(self.stage_records));
         let held = self.held.is_some();
         let bars = |lane: &Lane<L::Source>| !lane.may_send(held) && lane.has_staged();
         if self.core.is_idle() && self.lanes.iter().any(bars) {
@@ -271,6 +282,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             staged: u32::try_from(self.batch.len()).unwrap_or(u32::MAX),
             full: self.batch.is_packed(),
             unread: end.saturating_sub(scanned),
+            probing: self.probe.size().is_some(),
         }
     }
 
@@ -301,6 +313,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         for (lane, start) in self.lanes.iter_mut().zip(&starts) {
             lane.start(start, &self.local)?;
         }
+        self.bury_condemned()?;
         // Once a route sends, the upstream may have more than the saved bound allows.
         self.save_marks()
             .map_err(|problem| Fault::retry(format!("{problem}; is the disk full?")))?;
@@ -319,19 +332,18 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         let overtook = self.sent_class.is_some_and(|class| class < self.staged_class);
         self.sent_class =
             Some(self.sent_class.map_or(self.staged_class, |class| class.min(self.staged_class)));
-        for (route, record) in self.batch.iter() {
+        let batch = std::mem::take(&mut self.batch);
+        for (route, record) in batch.iter() {
             let size = match self.upstream.send(route, &record) {
                 Ok(()) => size_of(&record),
-                Err(SendError::TooLarge) => {
-                    self.scores.refused(route, &record);
-                    send_refused(&mut self.upstream, route, &record)?
-                }
+                Err(SendError::TooLarge) => self.send_gap(route, &record)?,
                 Err(SendError::Fault(fault)) => return Err(fault),
             };
             self.scores.sent(route, size, record.gap.is_some());
             records += 1;
             bytes += size;
         }
+        self.batch = batch;
         self.charge(bytes.saturating_add(u64::from(records) * RECORD_OVERHEAD));
         self.clear();
         self.lanes.iter_mut().for_each(Lane::sent);
@@ -369,19 +381,22 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         for progress in progress {
             self.lanes[progress.route].settle(progress, &self.local);
         }
+        let lanes = &self.lanes;
+        self.probe.passed(|route, offset| lanes[route].has(offset));
         self.show(None);
         Ok(Outcome::Committed)
     }
 
     fn fail(&mut self, clock: &dyn Fn() -> Now, fault: &Fault) {
         self.reconcile();
+        let outcome = self.outcome_of(fault);
         self.upstream.close();
         self.clear();
         self.scores.abandoned();
         for lane in &mut self.lanes {
             lane.stop();
         }
-        self.core.on(clock().ms, &Outcome::Failed(fault.clone()));
+        self.core.on(clock().ms, &outcome);
         self.show(Some(fault));
     }
 
@@ -424,6 +439,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
 
     /// Tells the status, and the log where it is news.
     fn show(&mut self, fault: Option<&Fault>) {
+        let end = self.local.end();
         for (route, lane) in self.lanes.iter().enumerate() {
             let held = self.held.map(|held| held.to_string());
             let waits = lane.waits();
@@ -439,37 +455,11 @@ impl<U: Upstream, L: Local> Engine<U, L> {
                 None if lane.scanned().is_some() => (Some(RouteState::Running), error),
                 None => (None, error),
             };
-            self.scores.show(route, state, error, lane.position());
+            self.scores.show(route, state, error, lane.position(), end);
         }
     }
 }
 
 fn size_of(record: &OutRecord<'_>) -> u64 {
     (record.key.len() + record.value.len()) as u64
-}
-
-/// What the upstream takes at no size goes as a gap; the record itself stays in the journal.
-fn send_refused(
-    upstream: &mut impl Upstream,
-    route: usize,
-    record: &OutRecord<'_>,
-) -> Result<u64, Fault> {
-    let news = serde_json::json!({ "gap": {
-        "cause": TOO_LARGE,
-        "unit": "offsets",
-        "first": record.offset,
-        "last": record.last,
-        "bytes": record.value.len(),
-    }});
-    let value = news.to_string();
-    let (gap, kind) = (Some(TOO_LARGE), ValueKind::Json);
-    let news = OutRecord { gap, kind, value: value.as_bytes(), ..*record };
-    match upstream.send(route, &news) {
-        Ok(()) => Ok(size_of(&news)),
-        Err(SendError::Fault(fault)) => Err(fault),
-        Err(SendError::TooLarge) => Err(Fault::refused(
-            "the upstream takes not even a record that says that one was too large: raise its \
-             limit (message.max.bytes), or send shorter keys",
-        )),
-    }
 }

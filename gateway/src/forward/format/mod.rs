@@ -22,6 +22,7 @@ use headwater_shared::envelope::{Envelope, Gap, GapCause, GapUnit, Publish};
 
 use crate::config::{Format, RouteFormat};
 use crate::forward::engine::batch::{Batch, Head, ValueKind};
+use crate::forward::policy::dead::Dead;
 use crate::journal::Record;
 use crate::stream::{Row, Rows, Streams, Value, gap_json};
 
@@ -114,6 +115,27 @@ impl Encoder {
         to: &mut Batch,
     ) {
         self.missing(why, (first, end), ("", 0, now_ms), to);
+    }
+
+    /// Stages the news that the upstream does not take `record`. Its own time may be why.
+    pub(in crate::forward) fn dead(
+        &self,
+        record: &Record,
+        partition: u16,
+        dead: &Dead,
+        now_ms: i64,
+        batch: &mut Batch,
+    ) {
+        let head = self.head(record, partition, ValueKind::Json);
+        let head = Head { gap: Some(dead.cause.name()), ..head };
+        let value = serde_json::json!({ "gap": {
+            "cause": dead.cause.name(),
+            "unit": "offsets",
+            "first": record.offset,
+            "last": record.offset,
+            "bytes": record.value.len(),
+        }});
+        batch.entry(head, record.key_str(), None).value(now_ms, value.to_string().as_bytes());
     }
 
     fn head(&self, record: &Record, partition: u16, kind: ValueKind) -> Head {

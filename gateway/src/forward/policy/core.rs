@@ -91,6 +91,8 @@ pub(in crate::forward) struct Waiting {
     pub(in crate::forward) full: bool,
     /// Records of the journal that have not been looked at, for the route that is furthest behind.
     pub(in crate::forward) unread: u64,
+    /// Each stage is to be a transaction of its own, to find a record that is refused.
+    pub(in crate::forward) probing: bool,
 }
 
 /// What the shell is to do.
@@ -135,6 +137,8 @@ pub(in crate::forward) enum Outcome {
     Committed,
     /// Something failed; the shell has dropped the upstream.
     Failed(Fault),
+    /// The same, and it is known what was refused: the next try is another.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +221,7 @@ impl Core {
             return Action::Wait { until_ms: u64::MAX, for_data: true };
         }
         let due_ms = self.pace.due_ms();
-        let enough = waiting.full || waiting.staged >= self.policy.records_max;
+        let enough = waiting.full || waiting.probing || waiting.staged >= self.policy.records_max;
         if enough || now_ms >= due_ms || self.drain_until_ms.is_some() {
             return Action::Begin;
         }
@@ -241,7 +245,13 @@ impl Core {
         // A file that is held open closes at its time even while records keep coming; a
         // transaction that is not held closes when nothing more waits.
         let timed_out = is_file && now_ms >= due_ms;
-        if records >= records_max || bytes >= bytes_max || timed_out || over || hurried {
+        if records >= records_max
+            || bytes >= bytes_max
+            || timed_out
+            || over
+            || hurried
+            || (waiting.probing && records > 0)
+        {
             return Action::Commit;
         }
         if waiting.staged > 0 {
@@ -280,6 +290,9 @@ impl Core {
                 State::Idle
             }
             (Outcome::Failed(fault), state) => self.failed(now_ms, fault.kind, state),
+            (Outcome::Refused, _) => {
+                State::Closed { retry_ms: now_ms.saturating_add(self.jittered(BACKOFF_MS)) }
+            }
         };
     }
 
@@ -320,7 +333,7 @@ mod tests {
     use crate::forward::policy::pace::BURST;
 
     fn waiting(staged: u32) -> Waiting {
-        Waiting { staged, full: false, unread: 0 }
+        Waiting { staged, full: false, unread: 0, probing: false }
     }
 
     fn sent(records: u32, bytes: u64) -> Outcome {
@@ -358,7 +371,7 @@ mod tests {
         assert_eq!(core.next(5_490, &waiting(300)), wait);
         transact(&mut core, 5_500, 300);
         // A full stage does not wait.
-        let full = Waiting { staged: 500, full: true, unread: 0 };
+        let full = Waiting { full: true, ..waiting(500) };
         assert_eq!(core.next(5_501, &full), Action::Begin);
     }
 
@@ -366,7 +379,7 @@ mod tests {
     fn a_transaction_of_a_backlog_closes_soon_once_something_urgent_is_in_it() {
         let mut core = open(Policy::KAFKA);
         core.on(0, &Outcome::Begun);
-        let behind = Waiting { staged: 9, full: true, unread: 100_000 };
+        let behind = Waiting { full: true, unread: 100_000, ..waiting(9) };
         core.on(10, &sent(500, 1));
         assert_eq!(core.next(10, &behind), Action::Send);
         core.on(20, &Outcome::Sent { records: 500, bytes: 1, overtook: true });
@@ -380,7 +393,7 @@ mod tests {
         core.on(0, &Outcome::Begun);
         core.on(0, &sent(1_000, 1));
         assert_eq!(core.next(0, &waiting(9)), Action::Commit);
-        let behind = Waiting { staged: 9, full: false, unread: 100_000 };
+        let behind = Waiting { unread: 100_000, ..waiting(9) };
         assert_eq!(core.next(0, &behind), Action::Send);
         core.on(0, &sent(1, 2 << 20));
         assert_eq!(core.next(0, &behind), Action::Commit);

@@ -1,6 +1,7 @@
 //! Where a route goes on after a start: what the upstream says, what the gateway remembers and what
 //! the journal has must agree. Pure.
 
+use super::dead::Dead;
 use super::position::Position;
 use super::stored::Witness;
 
@@ -17,13 +18,15 @@ pub(in crate::forward) struct Mark {
     /// The end of the journal at the first start since the upstream was last asked: it cannot have
     /// more from here. `None` once it was asked.
     pub(in crate::forward) bound: Option<u64>,
+    /// Records that are refused for good, until their gap is confirmed.
+    pub(in crate::forward) dead: Vec<Dead>,
 }
 
 impl Mark {
     /// Of a route that has sent nothing and begins at `from`.
     pub(in crate::forward) fn new(from: u64) -> Self {
         let scanned = Position::up_to(from);
-        Self { committed: Position::default(), scanned, lost: None, bound: None }
+        Self { committed: Position::default(), scanned, lost: None, bound: None, dead: Vec::new() }
     }
 }
 
@@ -168,7 +171,7 @@ mod tests {
     }
 
     fn mark(committed: &[(u64, u64)], scanned: &[(u64, u64)]) -> Mark {
-        Mark { committed: set(committed), scanned: set(scanned), lost: None, bound: None }
+        Mark { committed: set(committed), scanned: set(scanned), ..Mark::new(0) }
     }
 
     fn covered(start: &RouteStart, mark: &Mark) -> Result<Position, Halted> {

@@ -1,12 +1,13 @@
 //! A cluster with transactions, fencing and positions, that fails before or after any request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::prelude::*;
 
 use super::super::engine::batch::OutRecord;
 use super::super::policy::core::Policy;
+use super::super::policy::dead::{Cause, Refusal};
 use super::super::policy::resume::RouteStart;
 use super::super::status::RouteState;
 use super::super::upstream::{Fault, Progress, SendError, Upstream};
@@ -41,6 +42,26 @@ pub(super) struct State {
     pub(super) requests: u64,
     pub(super) plan: Option<Plan>,
     pub(super) size_max: Option<usize>,
+    /// Records that are refused at the commit, with all others of the transaction.
+    pub(super) bad: BTreeSet<(usize, u64)>,
+}
+
+impl State {
+    /// All of the transaction, if one of it is bad.
+    fn refused(&self) -> Vec<Refusal> {
+        let is_bad =
+            |seen: &Seen| seen.gap.is_none() && self.bad.contains(&(seen.route, seen.offset));
+        if !self.open.iter().any(is_bad) {
+            return Vec::new();
+        }
+        let refusal = |seen: &Seen| Refusal {
+            route: seen.route,
+            offset: seen.offset,
+            cause: Cause::Refused,
+            reason: "bad".into(),
+        };
+        self.open.iter().map(refusal).collect()
+    }
 }
 
 /// What stays while producers come and go.
@@ -57,7 +78,7 @@ impl Cluster {
     }
 
     pub(super) fn client(&self) -> Client {
-        Client { cluster: self.clone(), epoch: 0 }
+        Client { cluster: self.clone(), epoch: 0, refused: Vec::new() }
     }
 
     /// Each offset of both streams once, in order per partition where live data does not go first,
@@ -90,6 +111,7 @@ impl Cluster {
 pub(super) struct Client {
     cluster: Cluster,
     epoch: u64,
+    refused: Vec<Refusal>,
 }
 
 impl Client {
@@ -143,6 +165,10 @@ impl Upstream for Client {
     }
 
     fn commit(&mut self, progress: &[Progress], _now_ms: i64) -> Result<(), Fault> {
+        self.refused = self.cluster.state().refused();
+        if !self.refused.is_empty() {
+            return Err(Fault::refused("a batch was refused"));
+        }
         self.request(|state| {
             state.transactions.push(state.open.len());
             let mut open = std::mem::take(&mut state.open);
@@ -151,6 +177,10 @@ impl Upstream for Client {
                 state.positions.insert(progress.route, progress.clone());
             }
         })
+    }
+
+    fn refusals(&mut self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refused)
     }
 
     fn close(&mut self) {}

@@ -1,6 +1,7 @@
 //! The engine in simulated time, over a journal and upstreams that fail on cue.
 
 mod cluster;
+mod dead;
 mod disk;
 mod links;
 mod live_first;
@@ -14,7 +15,7 @@ use headwater_shared::envelope::{Envelope, Publish};
 use super::engine::lane::Ahead;
 use super::engine::{Engine, Lay, Now, Rules, Step};
 use super::format::Encoder;
-use super::local::{Local, Source};
+use super::local::{Local, Source, is_letter};
 use super::policy::allowance::Spent;
 use super::policy::core::Policy;
 use super::policy::resume::Mark;
@@ -42,6 +43,8 @@ struct World {
     from: RouteFrom,
     /// What the link may carry.
     link: LinkConfig,
+    /// Fails what is written locally for dead letters, by the number of the write.
+    local_plan: Arc<Mutex<(u64, Option<cluster::Plan>)>>,
 }
 
 #[derive(Clone, Default)]
@@ -65,10 +68,16 @@ impl World {
                  format = \"json\"\npartitions = {PARTITIONS}\n"
             )
         };
+        let route = |stream: &str| {
+            format!("[[route]]\nstream = \"{stream}\"\nupstream = \"up\"\ntopic = \"t.{stream}\"\n")
+        };
         let text = format!(
-            "[gateway]\nid = \"g\"\ndata_dir = \"d\"\n{}{}",
+            "[gateway]\nid = \"g\"\ndata_dir = \"d\"\n[upstream.up]\nkind = \"directory\"\n\
+             path = \"p\"\n{}{}{}{}",
             stream("data"),
-            stream("other")
+            stream("other"),
+            route("data"),
+            route("other"),
         );
         let config = Config::parse("test", &text).expect("a configuration");
         let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
@@ -81,6 +90,7 @@ impl World {
             ahead: None,
             from: RouteFrom::Earliest,
             link: LinkConfig::default(),
+            local_plan: Arc::default(),
         }
     }
 
@@ -153,6 +163,18 @@ impl World {
         vec![route("data", 0), route("other", 1)]
     }
 
+    /// A write of what dead letters need, which may fail before or after taking effect.
+    fn local_write(&self, act: impl FnOnce()) -> Result<(), ()> {
+        let mut plan = self.local_plan.lock().expect("no test panics with it");
+        plan.0 += 1;
+        let number = plan.0;
+        let failure = plan.1.as_mut().and_then(|plan| plan(number));
+        if failure != Some(cluster::Failure::Before) {
+            act();
+        }
+        failure.map_or(Ok(()), |_| Err(()))
+    }
+
     fn engine<U: Upstream>(&self, policy: Policy, upstream: U) -> (Engine<U, World>, Scores) {
         let routes = Self::routes();
         let scores = Scores::new(&routes, &ForwardMetrics::default());
@@ -174,6 +196,7 @@ impl World {
             ahead: self.ahead,
             from: self.from,
             urgent: route.priority > 0,
+            dead: self.streams.dead(&route.stream).map(|dead| dead.partitions[0]),
         };
         let lays = routes.iter().enumerate().map(lay).collect();
         let rules = Rules { policy, link: self.link.clone(), seed: 7 };
@@ -231,6 +254,36 @@ impl Local for World {
         })
     }
 
+    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
+        self.local_write(|| {
+            let envelope = Envelope::Publish(Publish {
+                topic: "dead",
+                client: "",
+                arrival_ms: 5,
+                qos: 0,
+                retain: false,
+                packet_id: None,
+                properties: &[],
+                rejected: Some(text),
+                payload: &record.value,
+            });
+            let mut value = vec![0; envelope.size_max()];
+            let used = envelope.encode(&mut value).expect("an upper bound").len();
+            value.truncate(used);
+            let mut log = self.log();
+            let offset = log.records.len() as u64;
+            let (key, value) = (record.key.clone(), value.into());
+            log.records.push(Record { offset, partition, time_ms: 5, key, value });
+        })
+        .map_err(|()| Fault::retry("the disk failed"))
+    }
+
+    fn has_letter(&self, partition: u16, from: u64, heading: &str) -> Result<bool, Fault> {
+        let log = self.log();
+        let from = usize::try_from(from).expect("few");
+        Ok(log.records[from..].iter().any(|record| is_letter(record, partition, heading)))
+    }
+
     fn spent(&self) -> Result<Spent, CatalogError> {
         Ok(self.log().spent)
     }
@@ -259,10 +312,16 @@ impl Local for World {
     }
 
     fn save_marks(&self, marks: &[(&str, &Mark)]) -> Result<(), CatalogError> {
-        for (route, mark) in marks {
-            self.log().marks.insert((*route).to_owned(), (*mark).clone());
+        let save = || {
+            for (route, mark) in marks {
+                self.log().marks.insert((*route).to_owned(), (*mark).clone());
+            }
+        };
+        if marks.iter().all(|(_, mark)| mark.dead.is_empty()) {
+            save();
+            return Ok(());
         }
-        Ok(())
+        self.local_write(save).map_err(|()| CatalogError::Full)
     }
 }
 

@@ -4,6 +4,7 @@ pub(in crate::forward) mod directory;
 pub(in crate::forward) mod kafka;
 
 use crate::forward::engine::batch::OutRecord;
+use crate::forward::policy::dead::Refusal;
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::policy::stored::Witness;
@@ -102,6 +103,12 @@ pub(in crate::forward) trait Upstream: Send {
     /// # Errors
     /// [`Fault`].
     fn commit(&mut self, progress: &[Progress], now_ms: i64) -> Result<(), Fault>;
+    /// What of the transaction was refused for good, asked once after a call has failed; empty where
+    /// that is not why, or not known. With a record those of its batch may be named that are good:
+    /// they are told apart by sending them again in smaller transactions.
+    fn refusals(&mut self) -> Vec<Refusal> {
+        Vec::new()
+    }
     /// Bytes that went over the wire since the start, both ways, where it knows; else they are
     /// estimated.
     fn wire_bytes(&self) -> Option<u64> {

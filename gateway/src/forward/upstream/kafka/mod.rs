@@ -6,6 +6,7 @@
 //! as committed up to the high watermark, then data. After any error the producer is dropped and
 //! all of that comes again; nothing is assumed about a request whose answer did not come.
 
+mod refusals;
 mod remedy;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::forward::engine::batch::{OutRecord, ValueKind};
+use crate::forward::policy::dead::Refusal;
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::policy::stored::Stored;
 use crate::forward::run::{Identity, seed};
@@ -69,6 +71,8 @@ struct Session {
     explicit: Vec<bool>,
     positions_partition: i32,
     sent: u64,
+    /// Routes and offsets of the transaction's records, by their number in it.
+    places: Vec<(usize, u64)>,
 }
 
 /// What librdkafka's threads tell.
@@ -82,7 +86,10 @@ struct Watched {
 #[derive(Default)]
 struct Deliveries {
     acknowledged: u64,
+    failures: u64,
     failed: Option<KafkaError>,
+    /// Records that were refused for good, by their number in the transaction.
+    refused: Vec<(usize, i32)>,
 }
 
 struct Watch(Arc<Watched>);
@@ -100,13 +107,21 @@ impl ClientContext for Watch {
 }
 
 impl ProducerContext for Watch {
-    type DeliveryOpaque = ();
+    /// One more than the record's number in the transaction; 0 for a position.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         let mut deliveries = lock(&self.0.deliveries);
         match result {
             Ok(_) => deliveries.acknowledged += 1,
             Err((error, _)) => {
+                deliveries.failures += 1;
+                let code = error.rdkafka_error_code().map_or(0, |code| code as i32);
+                if let Some(number) = number.checked_sub(1)
+                    && refusals::cause(code).is_some()
+                {
+                    deliveries.refused.push((number, code));
+                }
                 deliveries.failed.get_or_insert_with(|| error.clone());
             }
         }
@@ -207,7 +222,9 @@ impl Kafka {
             .read_positions(&latest, positions_partition)
             .map_err(|problem| problem.into_fault(|p| fault("positions cannot be read", p)))?;
         let watched = Arc::clone(watched);
-        Ok((Session { producer, watched, explicit, positions_partition, sent: 0 }, stored))
+        let places = Vec::new();
+        let session = Session { producer, watched, explicit, positions_partition, sent: 0, places };
+        Ok((session, stored))
     }
 
     /// The partitions of a topic; makes it if it is not there.
@@ -332,6 +349,7 @@ impl Upstream for Kafka {
 
     fn begin(&mut self) -> Result<(), Fault> {
         let session = opened(&mut self.session);
+        session.places.clear();
         let begun = session.producer.begin_transaction();
         begun.map_err(|problem| session.fault("a transaction cannot begin", &problem))
     }
@@ -355,7 +373,8 @@ impl Upstream for Kafka {
                 headers = headers.insert(Header { key, value });
             }
         }
-        let mut message = BaseRecord::to(topic)
+        session.places.push((route, record.offset));
+        let mut message = BaseRecord::with_opaque_to(topic, session.places.len())
             .key(record.key.as_bytes())
             // 0 would stand for the time of sending.
             .timestamp(record.time_ms.max(1))
@@ -375,7 +394,7 @@ impl Upstream for Kafka {
         for Progress { route, position, witness } in progress {
             let (position, witness, boot) = (position.clone(), witness.clone(), self.boot.clone());
             let value = Stored { position, witness, boot, time_ms: now_ms }.encode();
-            let message = BaseRecord::to(POSITIONS)
+            let message = BaseRecord::with_opaque_to(POSITIONS, 0)
                 .key(self.keys[*route].as_bytes())
                 .payload(value.as_bytes())
                 .partition(session.positions_partition);
@@ -398,6 +417,10 @@ impl Upstream for Kafka {
         Ok(())
     }
 
+    fn refusals(&mut self) -> Vec<Refusal> {
+        self.session.as_ref().map(Session::refusals).unwrap_or_default()
+    }
+
     fn close(&mut self) {
         self.session = None;
     }
@@ -408,7 +431,7 @@ fn opened(session: &mut Option<Session>) -> &mut Session {
 }
 
 impl Session {
-    fn send(&mut self, mut message: BaseRecord<'_, [u8], [u8]>) -> Result<(), SendError> {
+    fn send(&mut self, mut message: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), SendError> {
         let deadline = Instant::now() + SETTLE;
         loop {
             match self.producer.send(message) {
@@ -456,8 +479,32 @@ impl Session {
         }
     }
 
+    /// What was refused, once no more news of it comes.
+    fn refusals(&self) -> Vec<Refusal> {
+        let mut deliveries = lock(&self.watched.deliveries);
+        let mut known = 0;
+        while !deliveries.refused.is_empty() && deliveries.reported() > known {
+            known = deliveries.reported();
+            (deliveries, _) = self
+                .watched
+                .news
+                .wait_timeout_while(deliveries, refusals::QUIET, |deliveries| {
+                    deliveries.reported() <= known && known < self.sent
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let is_all_known = deliveries.reported() == self.sent;
+        refusals::suspects(&deliveries.refused, &self.places, is_all_known)
+    }
+
     fn fault(&self, what: &str, problem: &KafkaError) -> Fault {
         fault(what, problem, &self.watched)
+    }
+}
+
+impl Deliveries {
+    fn reported(&self) -> u64 {
+        self.acknowledged + self.failures
     }
 }
 
