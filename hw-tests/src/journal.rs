@@ -63,6 +63,7 @@ impl Bench {
         let with = Surroundings {
             identity: Identity { gateway: self.config.id.clone(), incarnation },
             journal: self.journal.clone(),
+            opened: self.journal.durable().end,
             catalog: Arc::clone(&self.catalog),
             streams: Arc::clone(&self.streams),
             rows,
