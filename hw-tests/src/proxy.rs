@@ -1,49 +1,45 @@
-//! A TCP proxy that counts what passes.
+//! A link that a test can cut: what connects here is carried to a target, and counted, until it is
+//! cut.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-/// A proxy on a free port of the loopback; connections end with the other side's.
+/// Between two looks at whether somebody connects.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A proxy on a free port of the loopback; it ends when dropped.
 pub struct Proxy {
     address: SocketAddr,
-    target: Arc<OnceLock<SocketAddr>>,
-    passed: Arc<Passed>,
+    shared: Arc<Shared>,
 }
 
-/// Bytes so far, as TCP carries them.
-#[derive(Debug, Default)]
-struct Passed {
+#[derive(Default)]
+struct Shared {
+    target: Mutex<Option<SocketAddr>>,
+    links: Mutex<Vec<TcpStream>>,
+    stalled: AtomicBool,
     up: AtomicU64,
     down: AtomicU64,
+    over: AtomicBool,
 }
 
 impl Proxy {
-    /// Listens; who connects before [`Proxy::to`] is turned away.
+    /// Starts a proxy without a target: who connects is turned away.
     ///
     /// # Errors
-    /// If no port is free.
+    /// There is no free port.
     pub fn start() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let (target, passed) = (Arc::new(OnceLock::new()), Arc::new(Passed::default()));
-        let (to, counts) = (Arc::clone(&target), Arc::clone(&passed));
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Some(to) = to.get() else { continue };
-                if let Ok(server) = TcpStream::connect(to) {
-                    // A connection that cannot be passed on is closed, which both ends see.
-                    drop(pass(client, server, &counts));
-                }
-            }
-        });
-        Ok(Self { address, target, passed })
-    }
-
-    /// Passes connections on to `target`, which stays.
-    pub fn to(&self, target: SocketAddr) {
-        self.target.get_or_init(|| target);
+        let shared = Arc::new(Shared::default());
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || accepting.accept(&listener));
+        Ok(Self { address, shared })
     }
 
     /// Where it listens.
@@ -51,31 +47,86 @@ impl Proxy {
         self.address
     }
 
+    /// Where connections go from now on.
+    pub fn set_target(&self, target: Option<SocketAddr>) {
+        *lock(&self.shared.target) = target;
+    }
+
+    /// Holds what comes in both directions back, or lets it go on. Connections stay open.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.shared.stalled.store(stalled, Ordering::SeqCst);
+    }
+
     /// Bytes to the target and back, so far.
     pub fn passed(&self) -> (u64, u64) {
-        (self.passed.up.load(Ordering::Acquire), self.passed.down.load(Ordering::Acquire))
+        (self.shared.up.load(Ordering::SeqCst), self.shared.down.load(Ordering::SeqCst))
+    }
+
+    /// Cuts all connections; how many there were.
+    pub fn cut(&self) -> usize {
+        let links: Vec<TcpStream> = lock(&self.shared.links).drain(..).collect();
+        for link in &links {
+            // One that is closed already is cut.
+            link.shutdown(Shutdown::Both).ok();
+        }
+        links.len()
     }
 }
 
-fn pass(client: TcpStream, server: TcpStream, passed: &Arc<Passed>) -> io::Result<()> {
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (client_too, server_too) = (client.try_clone()?, server.try_clone()?);
-    let up = Arc::clone(passed);
-    std::thread::spawn(move || copy(client, server_too, &up.up));
-    let down = Arc::clone(passed);
-    std::thread::spawn(move || copy(server, client_too, &down.down));
-    Ok(())
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::SeqCst);
+        self.cut();
+    }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, count: &AtomicU64) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        count.fetch_add(read as u64, Ordering::AcqRel);
-        if to.write_all(&buffer[..read]).is_err() {
+impl Shared {
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        while !self.over.load(Ordering::SeqCst) {
+            match listener.accept() {
+                // Without a target the connection is dropped, and so closed.
+                Ok((client, _)) => drop(self.carry(client)),
+                Err(_) => thread::sleep(LOOK),
+            }
+        }
+    }
+
+    fn carry(self: &Arc<Self>, client: TcpStream) -> io::Result<()> {
+        let target = *lock(&self.target);
+        let target = target.ok_or(io::ErrorKind::NotConnected)?;
+        client.set_nonblocking(false)?;
+        let server = TcpStream::connect_timeout(&target, Duration::from_secs(5))?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (client_out, server_out) = (client.try_clone()?, server.try_clone()?);
+        let mut links = lock(&self.links);
+        links.push(client.try_clone()?);
+        links.push(server.try_clone()?);
+        drop(links);
+        let (up, down) = (Arc::clone(self), Arc::clone(self));
+        thread::spawn(move || pump(client, server_out, &up, &up.up));
+        thread::spawn(move || pump(server, client_out, &down, &down.down));
+        Ok(())
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, passed: &AtomicU64) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        while shared.stalled.load(Ordering::SeqCst) && !shared.over.load(Ordering::SeqCst) {
+            thread::sleep(LOOK);
+        }
+        passed.fetch_add(count as u64, Ordering::SeqCst);
+        if to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
-    drop(to.shutdown(Shutdown::Both));
-    drop(from.shutdown(Shutdown::Both));
+    // The other direction ends too.
+    from.shutdown(Shutdown::Both).ok();
+    to.shutdown(Shutdown::Both).ok();
+}
+
+/// No test panics while it holds one.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! What a record of a gateway's journal holds: one postcard enum behind a version byte.
 //!
 //! ```text
-//! byte 0      version (1)
+//! byte 0      version (1; 2: an origin stands before the envelope, see `origin`)
 //! byte 1..    postcard of `Envelope`
 //! ```
 //!
@@ -9,6 +9,8 @@
 //! of the record. Variants and fields are only ever added at the end; see WIRE.md.
 
 use serde::{Deserialize, Serialize};
+
+use crate::origin;
 
 /// The version that [`Envelope::encode`] writes.
 pub const VERSION: u8 = 1;
@@ -178,7 +180,7 @@ impl<'a> Envelope<'a> {
         Ok(&buffer[..=used])
     }
 
-    /// Reads an envelope; texts and payload borrow from `bytes`.
+    /// Reads an envelope of either version; texts and payload borrow from `bytes`.
     ///
     /// # Errors
     /// [`EnvelopeError::Version`] or [`EnvelopeError::Malformed`].
@@ -186,6 +188,9 @@ impl<'a> Envelope<'a> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => {
                 postcard::from_bytes(rest).map_err(|_| EnvelopeError::Malformed)
+            }
+            Some((&origin::VERSION, rest)) => {
+                postcard::from_bytes(origin::skip(rest)?).map_err(|_| EnvelopeError::Malformed)
             }
             other => Err(EnvelopeError::Version(other.map(|(version, _)| *version))),
         }

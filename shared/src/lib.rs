@@ -2,11 +2,12 @@
 //!
 //! [`block`] is how a node's readings travel, [`decimal`] what their values are; [`node`] is what
 //! node and gateway tell each other beside, [`topic`] where they meet; [`envelope`] is what a record
-//! of the gateway's journal holds. `WIRE.md` beside this crate draws the bytes.
+//! of the gateway's journal holds, [`origin`] where a record was before. `WIRE.md` beside this crate draws the bytes.
 #![no_std]
 
 pub mod block;
 pub mod decimal;
 pub mod envelope;
 pub mod node;
+pub mod origin;
 pub mod topic;

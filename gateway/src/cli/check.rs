@@ -52,7 +52,7 @@ fn change(config: &Config, route: &RouteConfig, schema: &str, catalog: &Catalog)
     let saved: SavedSchema = catalog.schema(&route.upstream, &subject).ok().flatten()?;
     let url = match config.upstreams.get(&route.upstream)? {
         UpstreamConfig::Kafka { registry, .. } => &registry.as_ref()?.url,
-        UpstreamConfig::Directory { .. } => return None,
+        UpstreamConfig::Mqtt(_) | UpstreamConfig::Directory { .. } => return None,
     };
     if *url != saved.registry {
         return None;

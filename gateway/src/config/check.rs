@@ -3,6 +3,7 @@
 mod formats;
 mod inbound;
 mod logs;
+mod mqtt_upstream;
 mod registry;
 mod upstreams;
 mod users;
@@ -156,7 +157,7 @@ impl<'a> Checker<'a> {
         let queries = self.queries(&raw.query, &streams, &mut names);
         let upstreams = self.upstreams(&raw.upstream);
         let links = self.links(&raw.upstream);
-        let routes = self.routes(&raw.route, &raw.upstream, &names);
+        let routes = self.routes(&raw.route, &raw.upstream, &names, &streams);
         self.formats(&raw.route, &routes, &streams, &queries, &upstreams);
         let outboxes = self.outboxes(&raw.outbox);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::secret::MASK;
 use super::{
-    Config, LimitsConfig, LinkConfig, OutboxConfig, RegistryLogin, RouteConfig, RouteOrder,
-    RulesConfig, UpstreamConfig, WhenFull,
+    Config, LimitsConfig, LinkConfig, MqttVersion, OutboxConfig, RegistryLogin, RouteConfig,
+    RouteOrder, RulesConfig, UpstreamConfig, WhenFull,
 };
 
 /// Client properties whose value is a secret, by a part of their name.
@@ -41,6 +41,7 @@ impl Config {
             let mut shown = role(&user.rules, user.limits);
             shown.insert("name".to_owned(), json!(user.name));
             shown.insert("password".to_owned(), json!(MASK));
+            shown.insert("gateway".to_owned(), json!(user.rules.gateway));
             Json::Object(shown)
         });
         let anonymous = self.mqtt.anonymous.as_ref().map(|a| role(&a.rules, a.limits));
@@ -127,6 +128,7 @@ fn route(route: &RouteConfig) -> Json {
             RouteOrder::LiveFirst => "live-first",
         },
         "urgent": route.urgent,
+        "retain": route.retain,
     })
 }
 
@@ -171,6 +173,21 @@ fn masked(upstream: &UpstreamConfig) -> Json {
                 "registry": registry,
             })
         }
+        UpstreamConfig::Mqtt(mqtt) => json!({
+            "kind": "mqtt",
+            "broker": format!("{}:{}", mqtt.host, mqtt.port),
+            "version": match mqtt.version { MqttVersion::V4 => "3.1.1", MqttVersion::V5 => "5" },
+            "client_id": mqtt.client_id,
+            "username": mqtt.username,
+            "password": mqtt.password.as_ref().map(|_| MASK),
+            "keep_alive_s": mqtt.keep_alive_s,
+            "exactly_once": mqtt.exactly_once,
+            "tls": mqtt.tls.as_ref().map(|tls| json!({
+                "ca": tls.ca,
+                "certificate": tls.own.as_ref().map(|(certificate, _)| certificate),
+                "key": tls.own.as_ref().map(|(_, key)| key),
+            })),
+        }),
         UpstreamConfig::Directory { path, rotation } => json!({
             "kind": "directory",
             "path": path,

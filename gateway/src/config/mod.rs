@@ -23,8 +23,8 @@ pub use inbound::OutboxConfig;
 pub use links::{LinkConfig, QuietHours};
 pub use units::{parse_size, parse_time};
 pub use upstreams::{
-    RegistryConfig, RegistryLogin, RotationConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder,
-    UpstreamConfig,
+    MqttUpstream, MqttVersion, RegistryConfig, RegistryLogin, RotationConfig, RouteConfig,
+    RouteFormat, RouteFrom, RouteOrder, UpstreamConfig, UpstreamTls,
 };
 
 #[cfg(test)]
@@ -148,6 +148,8 @@ pub struct RulesConfig {
     pub subscribe: Vec<String>,
     /// Topics that may not, whatever the others say.
     pub deny: Vec<String>,
+    /// The gateway whose records it may bring in as they are there.
+    pub gateway: Option<String>,
 }
 
 /// Page, API and metrics.

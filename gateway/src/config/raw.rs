@@ -81,6 +81,8 @@ pub(super) struct User {
     pub(super) subscribe: Vec<Text>,
     #[serde(default)]
     pub(super) deny: Vec<Text>,
+    /// The id of the gateway that this user is.
+    pub(super) gateway: Option<Text>,
     pub(super) max_connections: Option<Spanned<u32>>,
     /// Messages a second.
     pub(super) max_rate: Option<Spanned<u32>>,
@@ -170,6 +172,14 @@ pub(super) struct Upstream {
     pub(super) registry: Option<SchemaRegistry>,
     pub(super) rotate_size: Option<Text>,
     pub(super) rotate_every: Option<Text>,
+    pub(super) broker: Option<Text>,
+    pub(super) version: Option<Text>,
+    pub(super) client_id: Option<Text>,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Text>,
+    pub(super) keep_alive: Option<Text>,
+    pub(super) tls: Option<Spanned<UpstreamTls>>,
+    pub(super) exactly_once: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -184,12 +194,21 @@ pub(super) struct SchemaRegistry {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTls {
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Route {
     pub(super) stream: Text,
     pub(super) upstream: Text,
     pub(super) topic: Text,
     pub(super) format: Option<Text>,
     pub(super) priority: Option<u8>,
+    pub(super) retain: Option<Spanned<bool>>,
     pub(super) order: Option<Text>,
     pub(super) from: Option<Spanned<toml::Value>>,
     #[serde(default)]

@@ -18,6 +18,8 @@ use super::status::{ForwardMetrics, RouteStatus, Scores, route_id};
 use super::upstream::directory::Directory;
 use super::upstream::directory::disk::RealDisk;
 use super::upstream::kafka::Kafka;
+use super::upstream::mqtt::wire::Tcp;
+use super::upstream::mqtt::{self, Mqtt, MqttRoute};
 use super::upstream::{Destination, Upstream};
 use crate::catalog::Catalog;
 use crate::config::{
@@ -158,6 +160,12 @@ impl Forwarder {
                 let rules = rules(Policy::KAFKA);
                 Box::new(Engine::new(rules, kafka, local, lays, scores.clone())?)
             }
+            UpstreamConfig::Mqtt(config) => {
+                let routes = mqtt_routes(&routes, &identity, &streams);
+                let mqtt = Mqtt::new(Tcp::new(config), name, config, &identity, routes);
+                let rules = rules(mqtt::POLICY);
+                Box::new(Engine::new(rules, mqtt, local, lays, scores.clone())?)
+            }
             UpstreamConfig::Directory { path, rotation } => {
                 let directory = directory(path, &identity, destinations);
                 let rules = rules(files(*rotation));
@@ -231,6 +239,15 @@ fn files(rotation: RotationConfig) -> Policy {
         catch_up_bytes_max: rotation.size_bytes,
         ..Policy::DIRECTORY
     }
+}
+
+fn mqtt_routes(routes: &[RouteConfig], identity: &Identity, streams: &Streams) -> Vec<MqttRoute> {
+    let route = |route: &RouteConfig| {
+        let RouteConfig { stream, topic, retain, .. } = route;
+        let names = streams.get(stream).map(mqtt::topic::Names::of).unwrap_or_default();
+        MqttRoute::new(stream, topic, *retain, &identity.gateway, names)
+    };
+    routes.iter().map(route).collect()
 }
 
 fn directory(

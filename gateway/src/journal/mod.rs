@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
+use headwater_shared::origin::Origin;
 use log_lite::WhenFull;
 use tokio::sync::{Notify, watch};
 
@@ -128,11 +129,37 @@ impl Journal {
     /// # Errors
     /// [`AppendError`]; nothing was appended.
     pub fn append(&self, record: &NewRecord<'_>) -> Result<Ticket, AppendError> {
+        self.append_with(record, None, None)
+    }
+
+    /// Appends a record that another gateway had. What it sent before has to be here still: if a
+    /// commit has failed since `generation`, nothing is appended.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was appended.
+    pub fn append_from(
+        &self,
+        origin: &Origin<'_>,
+        record: &NewRecord<'_>,
+        generation: u64,
+    ) -> Result<Ticket, AppendError> {
+        self.append_with(record, Some(origin), Some(generation))
+    }
+
+    fn append_with(
+        &self,
+        record: &NewRecord<'_>,
+        origin: Option<&Origin<'_>>,
+        generation: Option<u64>,
+    ) -> Result<Ticket, AppendError> {
         let mut pending = lock(&self.shared.pending);
         if let Some(why) = pending.closed {
             return Err(AppendError::Closed(why));
         }
-        let size = record.envelope.size_max();
+        if generation.is_some_and(|generation| generation != pending.generation) {
+            return Err(AppendError::Lost);
+        }
+        let size = record.envelope.size_max() + origin.map_or(0, Origin::size_max);
         if size + record.key.len() > RECORD_BYTES_MAX {
             return Err(AppendError::TooLarge(size));
         }
@@ -143,7 +170,7 @@ impl Journal {
         if waiting + record.key.len() + size > PENDING_BYTES_LIMIT {
             return Err(AppendError::Overload(waiting));
         }
-        let ticket = pending.put(record, size);
+        let ticket = pending.put(record, origin, size);
         if pending.arena.count() == 1 {
             self.shared.work.notify_one();
         }

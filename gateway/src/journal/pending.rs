@@ -1,6 +1,7 @@
 //! What has gathered for the next commit.
 
 use bytes::Bytes;
+use headwater_shared::origin::Origin;
 
 use super::tail::{Commit, Meta};
 use super::{NewRecord, PENDING_BYTES_MAX, Ticket};
@@ -30,7 +31,7 @@ impl Arena {
     }
 
     /// Adds a record whose envelope takes `size` bytes at most.
-    pub(super) fn put(&mut self, record: &NewRecord<'_>, size: usize) {
+    pub(super) fn put(&mut self, record: &NewRecord<'_>, origin: Option<&Origin<'_>>, size: usize) {
         let key = record.key.as_bytes();
         let (start, value_start) = (self.used, self.used + key.len());
         if self.bytes.len() < value_start + size {
@@ -38,10 +39,12 @@ impl Arena {
             self.bytes.resize(grown, 0);
         }
         self.bytes[start..value_start].copy_from_slice(key);
-        let value = record
-            .envelope
-            .encode(&mut self.bytes[value_start..value_start + size])
-            .expect("size_max is an upper bound of the encoded envelope");
+        let buffer = &mut self.bytes[value_start..value_start + size];
+        let value = match origin {
+            None => record.envelope.encode(buffer),
+            Some(origin) => origin.encode(record.envelope, buffer),
+        };
+        let value = value.expect("size_max is an upper bound of the encoded envelope");
         self.used = value_start + value.len();
         let (partition, time_ms) = (record.partition, record.time_ms);
         self.records.push(Meta::new(partition, time_ms, start, value_start, self.used));
@@ -96,9 +99,14 @@ impl Pending {
     }
 
     /// Adds a record whose envelope takes `size` bytes at most.
-    pub(super) fn put(&mut self, record: &NewRecord<'_>, size: usize) -> Ticket {
+    pub(super) fn put(
+        &mut self,
+        record: &NewRecord<'_>,
+        origin: Option<&Origin<'_>>,
+        size: usize,
+    ) -> Ticket {
         let ticket = Ticket { offset: self.next_offset(), generation: self.generation };
-        self.arena.put(record, size);
+        self.arena.put(record, origin, size);
         ticket
     }
 
@@ -122,7 +130,7 @@ mod tests {
     fn put(arena: &mut Arena, change: &[u8]) {
         let envelope = Envelope::Session(Session { client: "c", change });
         let record = NewRecord { partition: 3, time_ms: 7, key: "key", envelope: &envelope };
-        arena.put(&record, envelope.size_max());
+        arena.put(&record, None, envelope.size_max());
     }
 
     fn changes(commit: &Commit) -> Vec<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use headwater_shared::envelope::{Envelope, EnvelopeError};
+use headwater_shared::origin::Origin;
 use log_lite::Counters;
 
 /// One record of the journal.
@@ -26,6 +27,11 @@ impl Record {
     /// [`EnvelopeError`] for a record that a newer gateway wrote.
     pub fn envelope(&self) -> Result<Envelope<'_>, EnvelopeError> {
         Envelope::decode(&self.value)
+    }
+
+    /// Where it was before, if it came from another gateway.
+    pub fn origin(&self) -> Option<Origin<'_>> {
+        Origin::of(&self.value)
     }
 
     /// The key as text; a key that is not UTF-8 reads as empty (the gateway writes none).
@@ -95,6 +101,9 @@ pub enum AppendError {
     /// [admitted](super::Journal::admit) sees it.
     #[error("the log is full until a route has caught up; send again later")]
     Full,
+    /// A commit has failed since the generation that was asked for.
+    #[error("a commit has failed meanwhile; send again")]
+    Lost,
 }
 
 /// Offsets and counters for metrics and the page.

@@ -340,7 +340,12 @@ impl QueryRunner {
         match self.journal.append(&record) {
             Ok(ticket) => following.tick = Some(ticket),
             // A later look at the clock writes it.
-            Err(AppendError::TooLarge(_) | AppendError::Overload(_) | AppendError::Full) => {}
+            Err(
+                AppendError::TooLarge(_)
+                | AppendError::Overload(_)
+                | AppendError::Full
+                | AppendError::Lost,
+            ) => {}
             Err(AppendError::Closed(_)) => return Err(End::Done),
         }
         Ok(())

@@ -10,7 +10,7 @@ use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value as Avro;
 use headwater::catalog::Catalog;
-use headwater::config::Config;
+use headwater::config::{Config, LinkConfig};
 use headwater::forward::{
     ForwardMetrics, ForwardStatus, Forwarder, Identity, RouteState, RouteStatus, Surroundings,
 };
@@ -59,7 +59,8 @@ impl Bench {
         };
         let upstream = &config.upstreams["cluster"];
         let forwarder =
-            Forwarder::new("cluster", upstream, &config.routes, with).expect("a forwarder");
+            Forwarder::new("cluster", (upstream, LinkConfig::default()), &config.routes, with)
+                .expect("a forwarder");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -85,7 +86,7 @@ impl Bench {
         });
         let partition = self.streams.get(stream).expect("configured").partition_of(key);
         let record = NewRecord { partition, time_ms, key, envelope: &envelope };
-        drop(self.journal.append(&record).expect("room"));
+        self.journal.append(&record).expect("room");
     }
 
     fn wait(&self, what: &str, topic: &str, until: impl Fn(&RouteStatus) -> bool) {
@@ -215,14 +216,13 @@ fn blocks(readings: &[(u64, i64)], rows: usize) -> Vec<(i64, Vec<u8>)> {
 const BYTES_A_READING_MAX: f64 = 1.3;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures are wanted where it passes, too")]
 fn a_reading_in_a_block_of_256_costs_little_on_the_wire() {
     const ROWS: usize = 256;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let proxy = Proxy::start().expect("a port");
     let port = proxy.address().port();
     let kafka = Kafka::start_behind(&dir.path().join("kafka"), Some(port)).expect("a broker");
-    proxy.to(kafka.brokers().parse().expect("an address"));
+    proxy.set_target(Some(kafka.brokers().parse().expect("an address")));
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
     let mut all = Vec::new();
     for name in ["uci_energy_T1.txt", "uci_energy_RH_1.txt"] {

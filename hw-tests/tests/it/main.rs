@@ -1,9 +1,12 @@
 //! Real programs under real faults.
 
+mod chain;
+mod feed;
 mod formats;
 mod full_disk;
 mod kafka;
 mod kills;
+mod mqtt_upstream;
 mod node;
 mod power_cuts;
 mod publisher;

@@ -7,6 +7,7 @@ use headwater_shared::envelope::{
 use headwater_shared::node::{
     self, Announce, Channel, Message, NodeGap, Status, TimeRequest, TimeResponse,
 };
+use headwater_shared::origin::{Origin, property};
 use headwater_shared::topic::{self, Subject};
 
 const WIRE: &str = include_str!("../../WIRE.md");
@@ -271,6 +272,81 @@ fn records_of_the_journal() {
         boot_epoch: 1,
     };
     assert_envelope(&Envelope::Gap(gap), "01 04 02 06 70 75 6d 70 2d 37 01 0a 0d 01 90 03 01");
+}
+
+#[test]
+fn records_that_another_gateway_had() {
+    let publish = Publish {
+        topic: "s/a",
+        client: "site-link",
+        arrival_ms: 1_763_700_000_000,
+        qos: 1,
+        retain: false,
+        packet_id: None,
+        properties: &[],
+        rejected: None,
+        payload: b"{}",
+    };
+    let origin = Origin {
+        gateway: "field-1",
+        incarnation: "6f0c",
+        stream: "climate",
+        route: "{topic}",
+        offset: 300,
+        last: 300,
+        index: None,
+        first: None,
+    };
+    let envelope = Envelope::Publish(publish);
+    assert_origin(
+        &origin,
+        &envelope,
+        "02 07 66 69 65 6c 64 2d 31 04 36 66 30 63 07 63 6c 69 6d 61 74 65 07 7b 74 6f 70 69 63 7d \
+         ac 02 ac 02 00 00 00 03 73 2f 61 09 73 69 74 65 2d 6c 69 6e 6b 80 94 b2 cb d4 66 01 00 00 \
+         00 00 02 7b 7d",
+    );
+    let first = Some("f/6f0c/c/7");
+    let origin =
+        Origin { gateway: "g", offset: 9, last: 12, index: Some(3), first, route: "t", ..origin };
+    assert_origin(
+        &origin,
+        &Envelope::Tick(Tick { now_ms: 0 }),
+        "02 01 67 04 36 66 30 63 07 63 6c 69 6d 61 74 65 01 74 09 0c 01 03 01 0a 66 2f 36 66 30 63 \
+         2f 63 2f 37 03 00",
+    );
+}
+
+fn assert_origin(origin: &Origin<'_>, envelope: &Envelope<'_>, hex: &str) {
+    let mut buffer = vec![0; origin.size_max() + envelope.size_max()];
+    let encoded = origin.encode(envelope, &mut buffer).expect("an upper bound");
+    assert_frozen(encoded, hex);
+    assert_eq!(Origin::of(encoded), Some(*origin));
+    assert_eq!(Envelope::decode(encoded).as_ref(), Ok(envelope));
+    let mut plain = vec![0; envelope.size_max()];
+    assert_eq!(Origin::of(envelope.encode(&mut plain).expect("room")), None);
+}
+
+#[test]
+fn properties_between_gateways_are_those_of_the_document() {
+    use property::*;
+    for name in [
+        GATEWAY,
+        INCARNATION,
+        STREAM,
+        ROUTE,
+        OFFSET,
+        LAST,
+        INDEX,
+        TIME,
+        KEY,
+        TOPIC,
+        GAP,
+        ORIGIN,
+        REACHED,
+    ] {
+        assert!(name.starts_with(PREFIX));
+        assert!(WIRE.contains(&format!("| `{name}` |")), "WIRE.md does not show {name}");
+    }
 }
 
 #[test]

@@ -73,7 +73,9 @@ impl QueryRunner {
                 Ok(())
             }
             // The rows are made again from the checkpoint.
-            Err(AppendError::Overload(_) | AppendError::Full) => Err(End::Again),
+            Err(AppendError::Overload(_) | AppendError::Full | AppendError::Lost) => {
+                Err(End::Again)
+            }
             Err(AppendError::Closed(_)) => Err(End::Done),
         }
     }

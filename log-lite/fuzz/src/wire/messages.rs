@@ -2,6 +2,7 @@
 
 use headwater_shared::envelope::{self, Envelope};
 use headwater_shared::node::{self, Announce, Message, Status, TimeRequest, TimeResponse};
+use headwater_shared::origin::{self, Origin};
 
 /// What is read can be written, within the size that is promised, and read again as the same.
 fn survive<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
@@ -32,11 +33,20 @@ pub fn node_messages(input: &[u8]) {
     }
 }
 
-/// Any bytes give a record of the journal or an error.
+/// Any bytes give a record of the journal, with an origin or without, or an error.
 pub fn envelope(input: &[u8]) {
-    let bytes = [&[envelope::VERSION], input].concat();
-    for bytes in [&bytes, input] {
+    let plain = [&[envelope::VERSION], input].concat();
+    let relayed = [&[origin::VERSION], input].concat();
+    for bytes in [&plain, &relayed, input] {
         let Ok(envelope) = Envelope::decode(bytes) else { continue };
+        if let Some(origin) = Origin::of(bytes) {
+            let mut buffer = vec![0; origin.size_max() + envelope.size_max()];
+            let again = origin.encode(&envelope, &mut buffer).expect("an upper bound");
+            assert_eq!(
+                (Origin::of(again), Envelope::decode(again).as_ref()),
+                (Some(origin), Ok(&envelope))
+            );
+        }
         let mut buffer = vec![0; envelope.size_max()];
         let again = envelope.encode(&mut buffer).expect("size_max is an upper bound");
         assert_eq!(Envelope::decode(again), Ok(envelope));
