@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headwater::catalog::Catalog;
-use headwater::config::Config;
+use headwater::config::{Config, LinkConfig};
 use headwater::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use headwater::journal::{AppendError, Journal, JournalOptions, NewRecord, Ticket};
 use headwater::node::Nodes;
@@ -22,6 +22,8 @@ pub const DEVICES: u64 = 11;
 pub struct Bench {
     /// The journal.
     pub journal: Journal,
+    /// Its end when it was opened.
+    opened: u64,
     config: Config,
     catalog: Arc<Catalog>,
     streams: Arc<Streams>,
@@ -47,7 +49,8 @@ impl Bench {
         let options = JournalOptions::default();
         let (journal, _) =
             Journal::open(&dir.join("log"), options).map_err(|problem| problem.to_string())?;
-        Ok(Self { journal, config, catalog: Arc::new(catalog), streams: Arc::new(streams) })
+        let opened = journal.durable().end;
+        Ok(Self { journal, opened, config, catalog: Arc::new(catalog), streams: Arc::new(streams) })
     }
 
     /// Its forwarder; `incarnation` is made where it is not known yet.
@@ -63,13 +66,14 @@ impl Bench {
         let with = Surroundings {
             identity: Identity { gateway: self.config.id.clone(), incarnation },
             journal: self.journal.clone(),
+            opened: self.opened,
             catalog: Arc::clone(&self.catalog),
             streams: Arc::clone(&self.streams),
             rows,
             metrics: ForwardMetrics::default(),
         };
         let upstream = &self.config.upstreams["cluster"];
-        Forwarder::new("cluster", upstream, &self.config.routes, with)
+        Forwarder::new("cluster", (upstream, LinkConfig::default()), &self.config.routes, with)
             .map_err(|problem| problem.to_string())
     }
 

@@ -60,6 +60,14 @@ impl Kafka {
     /// # Errors
     /// What could not be run; the broker's own words are in `dir/kafka.log`.
     pub fn start(dir: &Path) -> io::Result<Self> {
+        Self::start_behind(dir, None)
+    }
+
+    /// The same, for clients that reach it at the port `proxy` of the loopback.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn start_behind(dir: &Path, proxy: Option<u16>) -> io::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let installed = Command::new(root.join("deploy/kafka/install.sh")).status()?;
         if !installed.success() {
@@ -68,7 +76,8 @@ impl Kafka {
         let (port, controller) = (free_port()?, free_port()?);
         let libs = root.join("build/kafka/libs").canonicalize()?;
         fs::create_dir_all(dir)?;
-        fs::write(dir.join("server.properties"), properties(dir, port, controller))?;
+        let advertised = proxy.unwrap_or(port);
+        fs::write(dir.join("server.properties"), properties(dir, port, advertised, controller))?;
         let mut kafka =
             Self { dir: dir.to_path_buf(), brokers: format!("127.0.0.1:{port}"), child: None };
         fs::write(dir.join("classpath"), format!("{}/*", libs.display()))?;
@@ -239,13 +248,13 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn properties(dir: &Path, port: u16, controller: u16) -> String {
+fn properties(dir: &Path, port: u16, advertised: u16, controller: u16) -> String {
     let logs = dir.join("logs");
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
          inter.broker.listener.name=PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\

@@ -367,6 +367,65 @@ mod tests {
         assert!(payload(&json!({ "base64": "%" })).is_err());
     }
 
+    fn streams() -> Streams {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let catalog = crate::catalog::Catalog::open(&dir.path().join("catalog")).expect("new");
+        let text = "[gateway]\nid = \"g\"\ndata_dir = \"d\"\n\
+                    [[stream]]\nname = \"rows\"\ntopic = \"r/#\"\nformat = \"json\"\n\
+                    [[stream]]\nname = \"nodes\"\ntopic = \"headwater/v1/{node}/blocks\"\n\
+                    format = \"blocks\"\n";
+        let config = crate::config::Config::parse("test", text).expect("a configuration");
+        Streams::new(&config, &catalog).expect("partitions")
+    }
+
+    #[test]
+    fn a_carried_line_becomes_what_it_was_shown_for() {
+        let streams = streams();
+        let read = |into: &str, line: &str| {
+            let importer = Importer { streams: &streams, into: Some(into), now_ms: 9 };
+            importer.read_carried(line, "far/s/0")
+        };
+        let payload = |into: &str, line: &str| {
+            let (at, record) = read(into, line).expect(line);
+            match Envelope::decode(&record.value).expect("an envelope") {
+                Envelope::Publish(publish) => {
+                    (at, publish.topic.to_owned(), publish.payload.to_vec())
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let head = r#"{"offset":3,"partition":0,"time":5,"key":"k""#;
+        let row = format!(r#"{head},"topic":"r/x","index":2,"value":{{"b":1.50,  "a":1e3}}}}"#);
+        let exact = br#"{"b":1.50,  "a":1e3}"#.to_vec();
+        assert_eq!(payload("rows", &row), ((3, 2), "r/x".to_owned(), exact));
+        let of_query = format!(r#"{head},"value":{{"n":1}}}}"#);
+        assert_eq!(payload("rows", &of_query).1, "rows", "it came on no topic");
+        let deleted = format!(r#"{head},"topic":"r/x","deleted":true,"value":null}}"#);
+        assert_eq!(payload("rows", &deleted).2, b"");
+        let block =
+            format!(r#"{head},"topic":"headwater/v1/k/blocks","value":{{"base64":"/wA="}}}}"#);
+        assert_eq!(payload("nodes", &block).2, [0xff, 0]);
+        let problem = read("nodes", &row).expect_err("a row is no block");
+        assert!(problem.contains("original"), "{problem}");
+    }
+
+    #[test]
+    fn a_carried_gap_stays_one_and_says_where_it_was() {
+        let streams = streams();
+        let importer = Importer { streams: &streams, into: Some("rows"), now_ms: 9 };
+        let line = r#"{"offset":3,"partition":0,"time":5,"key":"","gap":"retention","value":{"gap":{
+            "cause":"retention","source":"","unit":"offsets","first":3,"last":9,"count":7,
+            "boot_epoch":0}}}"#;
+        let (at, record) = importer.read_carried(line, "far/s/0").expect("a gap");
+        let Ok(Envelope::Gap(gap)) = Envelope::decode(&record.value) else { panic!("{record:?}") };
+        assert_eq!((at, gap.cause, gap.source), ((3, 0), GapCause::Retention, "far/s/0"));
+        assert_eq!((gap.unit, gap.first, gap.last, gap.count), (GapUnit::Offsets, 3, 9, Some(7)));
+        let refused = line.replace("retention", "schema").replace("\"source\":\"\",", "");
+        let (_, record) = importer.read_carried(&refused, "far/s/0").expect("a gap");
+        let Ok(Envelope::Gap(gap)) = Envelope::decode(&record.value) else { panic!("{record:?}") };
+        assert_eq!(gap.cause, GapCause::Transit, "what did not come through");
+    }
+
     proptest! {
         #[test]
         fn no_line_makes_the_reader_panic(raw in prop::collection::vec(any::<u8>(), 0..64)) {
