@@ -81,6 +81,8 @@ pub(in crate::forward) struct Mqtt<D: Dial> {
     identity: Identity,
     routes: Vec<MqttRoute>,
     link: Option<Link<D::Wire>>,
+    /// The peer was asked since the start: what it has beyond that came from this journal.
+    was_asked: bool,
 }
 
 impl<D: Dial> Mqtt<D> {
@@ -95,7 +97,7 @@ impl<D: Dial> Mqtt<D> {
         let client_id = config.client_id.clone();
         let client_id = client_id.unwrap_or_else(|| format!("{}-{name}", identity.gateway));
         let (config, identity) = (config.clone(), identity.clone());
-        Self { dial, config, client_id, identity, routes, link: None }
+        Self { dial, config, client_id, identity, routes, link: None, was_asked: false }
     }
 
     fn broker(&self) -> String {
@@ -167,7 +169,8 @@ impl<D: Dial> Upstream for Mqtt<D> {
         self.link = None;
         let link = self.connect().map_err(|broken| self.fault(&broken))?;
         let says = &link.welcome.says;
-        let starts = self.routes.iter().map(|route| start(says, route)).collect();
+        let starts = self.routes.iter().map(|route| start(says, route, self.was_asked)).collect();
+        self.was_asked = true;
         self.link = Some(link);
         Ok(starts)
     }
@@ -232,10 +235,11 @@ impl<D: Dial> Upstream for Mqtt<D> {
 }
 
 /// Where a route goes on. Another gateway says what it has; the last of that may lack rows, and is
-/// sent again.
-fn start(says: &[(String, String)], route: &MqttRoute) -> RouteStart {
+/// sent again. Its reach is a witness against this journal only at the first asking: what is sent
+/// after that is there before a commit says so.
+fn start(says: &[(String, String)], route: &MqttRoute, was_asked: bool) -> RouteStart {
     let reached = identity::reached(says, &route.stream, &route.topic);
-    let reach = reached.map_or(0, |last| last.saturating_add(1));
+    let reach = reached.filter(|_| !was_asked).map_or(0, |last| last.saturating_add(1));
     RouteStart { position: reached.map(Position::up_to), reach, witness: None, is_truth: false }
 }
 
