@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
+use crate::chain::Chain;
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::forward::{ForwardMetrics, Forwarder, Identity, RouteControl, Surroundings};
@@ -81,9 +82,11 @@ impl App {
         let mut house = House::open(config.clone())?;
         let mqtt_state = Arc::new(MqttState::default());
         let positions = Positions::default();
-        let follower = house.follower(&mqtt_state, &positions)?;
+        let chain = Arc::new(Chain::default());
+        let follower = house.follower(&mqtt_state, &positions, &chain)?;
         house.nodes.open(house.journal.durable());
         house.sparkplug.open(house.journal.durable());
+        chain.open(house.journal.durable());
         let applied = follower.applied();
         let (shutdown, stop) = watch::channel(false);
         let mut rooms = JoinSet::new();
@@ -95,6 +98,7 @@ impl App {
             Arc::clone(&house.streams),
             Arc::clone(&house.nodes),
             Arc::clone(&house.sparkplug),
+            Arc::clone(&chain),
             intake_metrics,
         );
         let mqtt_metrics = MqttMetrics::default();
@@ -281,12 +285,14 @@ impl House {
         &self,
         mqtt_state: &Arc<MqttState>,
         positions: &Positions,
+        chain: &Arc<Chain>,
     ) -> Result<Follower, Failure> {
         let mut projections = vec![
             self.nodes.projection(),
             self.stats.projection(),
             mqtt_state.projection(),
             positions.projection(),
+            chain.projection(),
         ];
         if self.sparkplug.is_used() {
             projections.push(self.sparkplug.projection());

@@ -2,12 +2,13 @@
 //! local subscribers and forwards it exactly once.
 //!
 //! Rooms, left to right; each may use those before it:
-//! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`], [`node`] and [`sparkplug`] (the
-//! way in),
-//! [`query`], [`mqtt`] (the front door and subscribers), [`inbound`] (other ways in), [`forward`] (upstreams), [`http`], [`cli`].
+//! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`], [`node`], [`sparkplug`] and
+//! [`chain`] (the way in), [`query`], [`mqtt`] (the front door and subscribers), [`inbound`] (other
+//! ways in), [`forward`] (upstreams), [`http`], [`cli`].
 
 pub mod app;
 pub mod catalog;
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod exit;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use headwater::catalog::Catalog;
-use headwater::config::Config;
+use headwater::config::{Config, LinkConfig};
 use headwater::forward::{ForwardMetrics, Forwarder, Identity, Surroundings};
 use headwater::journal::{AppendError, Journal, JournalOptions, NewRecord, Ticket};
 use headwater::node::Nodes;
@@ -63,12 +63,13 @@ impl Bench {
         let with = Surroundings {
             identity: Identity { gateway: self.config.id.clone(), incarnation },
             journal: self.journal.clone(),
+            opened: self.journal.durable().end,
             catalog: Arc::clone(&self.catalog),
             streams: Arc::clone(&self.streams),
             rows,
             metrics: ForwardMetrics::default(),
         };
-        let upstream = &self.config.upstreams["cluster"];
+        let upstream = (&self.config.upstreams["cluster"], LinkConfig::default());
         Forwarder::new("cluster", upstream, &self.config.routes, with)
             .map_err(|problem| problem.to_string())
     }

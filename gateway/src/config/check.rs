@@ -2,6 +2,7 @@
 
 mod inbound;
 mod logs;
+mod mqtt_upstream;
 mod upstreams;
 mod users;
 mod ways;
@@ -154,7 +155,7 @@ impl<'a> Checker<'a> {
         let queries = self.queries(&raw.query, &streams, &mut names);
         let upstreams = self.upstreams(&raw.upstream);
         let links = self.links(&raw.upstream);
-        let routes = self.routes(&raw.route, &raw.upstream, &names);
+        let routes = self.routes(&raw.route, &raw.upstream, &names, &streams);
         let outboxes = self.outboxes(&raw.outbox);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
         Config {

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Config, LimitsConfig, LinkConfig, OutboxConfig, RouteConfig, RouteOrder, RulesConfig,
-    UpstreamConfig, WhenFull,
+    Config, LimitsConfig, LinkConfig, MqttVersion, OutboxConfig, RouteConfig, RouteOrder,
+    RulesConfig, UpstreamConfig, WhenFull,
 };
 
 /// What stands for a secret.
@@ -43,6 +43,7 @@ impl Config {
             let mut shown = role(&user.rules, user.limits);
             shown.insert("name".to_owned(), json!(user.name));
             shown.insert("password".to_owned(), json!(MASK));
+            shown.insert("gateway".to_owned(), json!(user.rules.gateway));
             Json::Object(shown)
         });
         let anonymous = self.mqtt.anonymous.as_ref().map(|a| role(&a.rules, a.limits));
@@ -129,6 +130,7 @@ fn route(route: &RouteConfig) -> Json {
             RouteOrder::LiveFirst => "live-first",
         },
         "urgent": route.urgent,
+        "retain": route.retain,
     })
 }
 
@@ -152,6 +154,21 @@ fn masked(upstream: &UpstreamConfig) -> Json {
             let properties: serde_json::Map<_, _> = shown.collect();
             json!({ "kind": "kafka", "brokers": brokers, "properties": properties })
         }
+        UpstreamConfig::Mqtt(mqtt) => json!({
+            "kind": "mqtt",
+            "broker": format!("{}:{}", mqtt.host, mqtt.port),
+            "version": match mqtt.version { MqttVersion::V4 => "3.1.1", MqttVersion::V5 => "5" },
+            "client_id": mqtt.client_id,
+            "username": mqtt.username,
+            "password": mqtt.password.as_ref().map(|_| MASK),
+            "keep_alive_s": mqtt.keep_alive_s,
+            "exactly_once": mqtt.exactly_once,
+            "tls": mqtt.tls.as_ref().map(|tls| json!({
+                "ca": tls.ca,
+                "certificate": tls.own.as_ref().map(|(certificate, _)| certificate),
+                "key": tls.own.as_ref().map(|(_, key)| key),
+            })),
+        }),
         UpstreamConfig::Directory { path } => json!({ "kind": "directory", "path": path }),
     }
 }

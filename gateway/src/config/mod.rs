@@ -21,7 +21,10 @@ pub use error::{ConfigError, Problem};
 pub use inbound::OutboxConfig;
 pub use links::{LinkConfig, QuietHours};
 pub use units::{parse_size, parse_time};
-pub use upstreams::{RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig};
+pub use upstreams::{
+    MqttUpstream, MqttVersion, RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig,
+    UpstreamTls,
+};
 
 #[cfg(test)]
 mod tests;
@@ -144,6 +147,8 @@ pub struct RulesConfig {
     pub subscribe: Vec<String>,
     /// Topics that may not, whatever the others say.
     pub deny: Vec<String>,
+    /// The gateway whose records it may bring in as they are there.
+    pub gateway: Option<String>,
 }
 
 /// Page, API and metrics.

@@ -81,6 +81,8 @@ pub(super) struct User {
     pub(super) subscribe: Vec<Text>,
     #[serde(default)]
     pub(super) deny: Vec<Text>,
+    /// The id of the gateway that this user is.
+    pub(super) gateway: Option<Text>,
     pub(super) max_connections: Option<Spanned<u32>>,
     /// Messages a second.
     pub(super) max_rate: Option<Spanned<u32>>,
@@ -167,6 +169,22 @@ pub(super) struct Upstream {
     pub(super) daily_budget: Option<Text>,
     #[serde(default)]
     pub(super) quiet_hours: Vec<Text>,
+    pub(super) broker: Option<Text>,
+    pub(super) version: Option<Text>,
+    pub(super) client_id: Option<Text>,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Text>,
+    pub(super) keep_alive: Option<Text>,
+    pub(super) tls: Option<Spanned<UpstreamTls>>,
+    pub(super) exactly_once: Option<Spanned<bool>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpstreamTls {
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -177,6 +195,7 @@ pub(super) struct Route {
     pub(super) topic: Text,
     pub(super) format: Option<Text>,
     pub(super) priority: Option<u8>,
+    pub(super) retain: Option<Spanned<bool>>,
     pub(super) order: Option<Text>,
     pub(super) from: Option<Spanned<toml::Value>>,
     #[serde(default)]

@@ -226,3 +226,46 @@ fn users_have_rules_and_limits_and_each_fault_says_what_to_write() {
         assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
     }
 }
+
+#[test]
+fn an_mqtt_upstream_is_read_with_its_defaults_and_each_fault_says_what_to_write() {
+    let good = format!(
+        "{GOOD}\n[upstream.site]\nkind = \"mqtt\"\nbroker = \"site.local\"\nversion = \"5\"\n\
+         username = \"u\"\npassword = \"s3cret\"\nkeep_alive = \"20s\"\nexactly_once = true\n\
+         [[route]]\nstream = \"climate\"\nupstream = \"site\"\ntopic = \"up/{{device}}/{{key}}\"\n\
+         retain = true\n"
+    );
+    let config = Config::parse("headwater.toml", &good).expect("it is good");
+    let UpstreamConfig::Mqtt(mqtt) = &config.upstreams["site"] else { panic!("{config:?}") };
+    assert_eq!((mqtt.host.as_str(), mqtt.port, mqtt.keep_alive_s), ("site.local", 1883, 20));
+    assert!(config.routes[1].retain && !config.routes[0].retain);
+    let shown = format!("{} {config:?}", config.masked());
+    assert!(!shown.contains("s3cret"), "a secret is masked: {shown}");
+    let key = |name: &str| format!("upstream.site.{name}");
+    for (from, to, key, words) in [
+        ("broker = \"site.local\"", "", key("broker"), "broker = \"host:1883\""),
+        ("\"site.local\"", "\"mqtt://site\"", key("broker"), "host:1883"),
+        ("\"site.local\"", "\"site:port\"", key("broker"), "host:1883"),
+        ("version = \"5\"", "version = \"3\"", key("version"), "\"5\" or \"3.1.1\""),
+        ("version = \"5\"", "version = \"3.1.1\"", key("exactly_once"), "version = \"5\""),
+        ("username = \"u\"", "", key("password"), "add username"),
+        ("\"s3cret\"", "\"file:/no/such/file\"", key("password"), "write it there"),
+        ("\"s3cret\"", "\"env:HEADWATER_NO_SUCH\"", key("password"), "set it"),
+        ("\"20s\"", "\"1s\"", key("keep_alive"), "5s to 18h"),
+        ("exactly_once = true", "tls = { ca = \"/no/ca\" }", key("tls"), "/no/ca"),
+        ("up/{device}", "up/{hall}", "route.topic".into(), "{key}, {stream}, {gateway}"),
+        ("up/{device}", "up/#/{device}", "route.topic".into(), "no + and no #"),
+        ("retain = true", "order = \"live-first\"", "route.order".into(), "in order"),
+        (
+            "topic = \"plant.climate\"",
+            "topic = \"a\"\nretain = true",
+            "route.retain".into(),
+            "mqtt",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = problems(&good.replacen(from, to, 1));
+        let fits = |p: &Problem| p.line > 0 && p.key == key && p.fault.contains(words);
+        assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! One [`Forwarder`] an upstream, on a thread of its own, serves all routes to it. `policy` says
 //! when to do what and where a route goes on (pure); `engine` drives it over an `upstream` (`kafka`,
-//! `directory`) and what is `local` (journal and catalog); `format` turns records into what travels;
+//! `mqtt`, `directory`) and what is `local` (journal and catalog); `format` turns records into what travels;
 //! `run` is the shell with thread and clock.
 
 mod control;
@@ -25,6 +25,9 @@ mod simulation;
 pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
     upstream::kafka::count_committed(brokers, topic)
 }
+
+pub(crate) use upstream::mqtt::topic::{Names as TopicNames, check as check_mqtt_topic};
+pub(crate) use upstream::mqtt::wire::client_config as check_upstream_tls;
 
 pub use control::RouteControl;
 pub use engine::ForwardError;

@@ -18,6 +18,8 @@ use super::status::{ForwardMetrics, RouteStatus, Scores, route_id};
 use super::upstream::directory::Directory;
 use super::upstream::directory::disk::RealDisk;
 use super::upstream::kafka::Kafka;
+use super::upstream::mqtt::wire::Tcp;
+use super::upstream::mqtt::{self, Mqtt, MqttRoute};
 use super::upstream::{Destination, Upstream};
 use crate::catalog::Catalog;
 use crate::config::{LinkConfig, RouteConfig, RouteOrder, UpstreamConfig};
@@ -147,6 +149,12 @@ impl Forwarder {
                 let rules = rules(Policy::KAFKA);
                 Box::new(Engine::new(rules, kafka, local, lays, scores.clone())?)
             }
+            UpstreamConfig::Mqtt(config) => {
+                let routes = mqtt_routes(&routes, &identity, &streams);
+                let mqtt = Mqtt::new(Tcp::new(config), name, config, &identity, routes);
+                let rules = rules(mqtt::POLICY);
+                Box::new(Engine::new(rules, mqtt, local, lays, scores.clone())?)
+            }
             UpstreamConfig::Directory { path } => {
                 let directory = directory(path, &identity, destinations);
                 let rules = rules(Policy::DIRECTORY);
@@ -195,6 +203,15 @@ impl Forwarder {
             () = late => error!(upstream = name, "the upstream does not answer; left unsettled"),
         }
     }
+}
+
+fn mqtt_routes(routes: &[RouteConfig], identity: &Identity, streams: &Streams) -> Vec<MqttRoute> {
+    let route = |route: &RouteConfig| {
+        let RouteConfig { stream, topic, retain, .. } = route;
+        let names = streams.get(stream).map(mqtt::topic::Names::of).unwrap_or_default();
+        MqttRoute::new(stream, topic, *retain, &identity.gateway, names)
+    };
+    routes.iter().map(route).collect()
 }
 
 fn directory(

@@ -214,6 +214,7 @@ impl Inbound {
             packet_id: None,
             properties: &properties,
             now_ms: unix_ms(),
+            relayed: None,
         };
         match self.intake.publish(&message) {
             Ok(accepted) => {

@@ -175,6 +175,9 @@ pub(crate) fn put_connack(out: &mut Vec<u8>, version: Version, connack: &ConnAck
         if let Some(keep_alive_s) = connack.keep_alive_s {
             properties::put(&mut properties, id::SERVER_KEEP_ALIVE, &keep_alive_s.to_be_bytes());
         }
+        for (name, value) in &connack.says {
+            properties::put_user(&mut properties, name, value);
+        }
         put_varint(&mut body, properties.len());
         body.extend_from_slice(&properties);
     }

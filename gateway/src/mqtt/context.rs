@@ -67,6 +67,7 @@ impl Context {
             packet_id: None,
             properties: &will.properties,
             now_ms,
+            relayed: None,
         });
         match published {
             Ok(_) => {

@@ -16,6 +16,7 @@ use super::frame;
 use super::packet::{ConnAck, Connect, Fault, Version, reason};
 use super::peer::Peer;
 use super::registry::Claim;
+use super::relay;
 use super::session::{
     self, ALIAS_MAX, Change, Entry, KEEP_ALIVE_S_MAX, RECEIVE_MAXIMUM, Session, Subscriber,
 };
@@ -142,6 +143,10 @@ async fn enter(connect: &Connect, peer: &Peer, context: &Arc<Context>) -> Result
     if let Some(ticket) = kept.or(promised) {
         context.journal().wait(ticket).await.map_err(unavailable)?;
     }
+    if connect.version == Version::V5 {
+        relay::greet(context, connect, pass.access().gateway(), &mut connack).await;
+        check_fits(connect, &connack)?;
+    }
     Ok(Entered { pass, claim, entry, connack })
 }
 
@@ -156,6 +161,7 @@ fn offer(connect: &Connect, context: &Context) -> ConnAck {
         packet_bytes_max: u32::try_from(context.bounds.packet_bytes()).unwrap_or(u32::MAX),
         receive_maximum: RECEIVE_MAXIMUM,
         alias_max: ALIAS_MAX,
+        says: Vec::new(),
     }
 }
 

@@ -29,6 +29,7 @@ mod packet;
 mod peer;
 mod properties;
 mod registry;
+mod relay;
 mod reload;
 mod server;
 mod session;

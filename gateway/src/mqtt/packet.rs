@@ -82,6 +82,8 @@ pub(crate) struct Connect {
     pub(crate) alias_max: u16,
     /// The client wants enhanced authentication, which is refused.
     pub(crate) auth_method: bool,
+    /// The data directory of a gateway.
+    pub(crate) incarnation: Option<String>,
 }
 
 /// User name and password of CONNECT; either may be empty.
@@ -188,4 +190,6 @@ pub(crate) struct ConnAck {
     pub(crate) packet_bytes_max: u32,
     pub(crate) receive_maximum: u16,
     pub(crate) alias_max: u16,
+    /// User properties.
+    pub(crate) says: Vec<(String, String)>,
 }

@@ -40,7 +40,7 @@ pub(crate) struct Property<'a> {
     pub(crate) whole: &'a [u8],
 }
 
-impl Property<'_> {
+impl<'a> Property<'a> {
     /// The value of a property of two bytes.
     pub(crate) fn two(&self) -> u16 {
         u16::from_be_bytes([self.whole[1], self.whole[2]])
@@ -58,6 +58,13 @@ impl Property<'_> {
             1 => Ok(true),
             other => Err(Fault::protocol(format!("property 0x{:02X} is {other}", self.id))),
         }
+    }
+
+    /// Name and value of a user property.
+    pub(crate) fn pair(&self) -> (&'a str, &'a str) {
+        let mut value = &self.whole[1..];
+        let mut text = || take_text(&mut value).unwrap_or_default();
+        (text(), text())
     }
 
     /// The subscription identifier, which is never 0.
@@ -220,6 +227,24 @@ pub(crate) fn without_alias(bytes: &[u8]) -> Vec<u8> {
     kept
 }
 
+/// The properties without those user properties whose name begins with `prefix`.
+pub(crate) fn without_user(bytes: &[u8], prefix: &str) -> Vec<u8> {
+    let mut kept = Vec::new();
+    for property in all(bytes) {
+        let named = property.id == id::USER_PROPERTY && property.pair().0.starts_with(prefix);
+        if !named {
+            kept.extend_from_slice(property.whole);
+        }
+    }
+    kept
+}
+
+/// The properties of a message, which were checked.
+fn all(bytes: &[u8]) -> impl Iterator<Item = Property<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || next(&mut rest).ok().flatten())
+}
+
 /// The message's time to live in seconds, if it has one.
 pub(crate) fn expiry_s(bytes: &[u8]) -> Option<u32> {
     let mut rest = bytes;
@@ -288,17 +313,7 @@ pub(crate) fn put_user(out: &mut Vec<u8>, name: &str, value: &str) {
 
 /// The user properties among stored ones, in their order.
 pub(crate) fn user(stored: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    let mut rest = stored;
-    std::iter::from_fn(move || {
-        while let Ok(Some(property)) = next(&mut rest) {
-            if property.id == id::USER_PROPERTY {
-                let mut value = &property.whole[1..];
-                let name = take_text(&mut value).ok()?;
-                return Some((name, take_text(&mut value).ok()?));
-            }
-        }
-        None
-    })
+    all(stored).filter(|property| property.id == id::USER_PROPERTY).map(|property| property.pair())
 }
 
 #[cfg(test)]
@@ -322,6 +337,15 @@ mod tests {
         with_alias.extend_from_slice(&sample());
         assert_eq!(check_publish(&with_alias), Ok(Some(7)));
         assert_eq!(without_alias(&with_alias), sample());
+    }
+
+    #[test]
+    fn user_properties_are_read_and_left_out_by_name() {
+        let mut bytes = sample();
+        bytes.extend_from_slice(&[id::USER_PROPERTY, 0, 4, b'h', b'w', b'.', b'x', 0, 1, b'3']);
+        let found: Vec<_> = user(&bytes).collect();
+        assert_eq!(found, [("a", "1"), ("a", "2"), ("hw.x", "3")]);
+        assert_eq!(without_user(&bytes, "hw."), sample());
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Bench {
             retain: false,
             packet_id: None,
             properties: &[],
+            relayed: None,
             now_ms: i64::try_from(offset).expect("small") * 60_000,
         };
         let mut live = self.sparkplug.live(durable).expect("the projection is there");

@@ -1,5 +1,6 @@
 //! The one way by which a message becomes a record.
 
+mod relay;
 mod sparkplug;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use headwater_shared::envelope::{Envelope, Publish};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
+use crate::chain::{Chain, Relayed};
 use crate::config::{Format, StreamConfig};
 use crate::journal::{AppendError, Journal, NewRecord, Ticket};
 use crate::node::{Admission, Nodes};
@@ -33,6 +35,8 @@ pub struct Incoming<'a> {
     pub properties: &'a [u8],
     /// The clock, ms since 1970.
     pub now_ms: i64,
+    /// It was in the journal of another gateway, which may say so.
+    pub relayed: Option<&'a Relayed<'a>>,
 }
 
 /// What became of a message.
@@ -53,6 +57,12 @@ pub enum IntakeError {
     /// After a failed commit the gateway is still finding out what is on disk.
     #[error("the gateway is recovering from a failed commit; send again")]
     Recovering,
+    /// Another gateway has more routes than are known here.
+    #[error(
+        "there is no room for another route of this gateway: remove routes there, or give it \
+         another gateway.id"
+    )]
+    RoutesFull,
 }
 
 /// What the door counts.
@@ -97,6 +107,7 @@ pub struct Intake {
     streams: Arc<Streams>,
     nodes: Arc<Nodes>,
     sparkplug: Arc<Sparkplug>,
+    chain: Arc<Chain>,
     metrics: IntakeMetrics,
 }
 
@@ -107,9 +118,10 @@ impl Intake {
         streams: Arc<Streams>,
         nodes: Arc<Nodes>,
         sparkplug: Arc<Sparkplug>,
+        chain: Arc<Chain>,
         metrics: IntakeMetrics,
     ) -> Self {
-        Self { journal, streams, nodes, sparkplug, metrics }
+        Self { journal, streams, nodes, sparkplug, chain, metrics }
     }
 
     /// The journal behind it.
@@ -117,11 +129,23 @@ impl Intake {
         &self.journal
     }
 
+    /// What is here of other gateways.
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
     /// Stores a message in its stream, or in the `.rejected` stream where it cannot be parsed.
     ///
     /// # Errors
     /// [`IntakeError`]; nothing was stored.
     pub fn publish(&self, message: &Incoming<'_>) -> Result<Accepted, IntakeError> {
+        match message.relayed {
+            Some(relayed) => self.relay(message, relayed),
+            None => self.take(message),
+        }
+    }
+
+    fn take(&self, message: &Incoming<'_>) -> Result<Accepted, IntakeError> {
         let stream = self.streams.route(message.topic);
         let format = stream.config.as_ref().map(|config| config.format);
         match format {
@@ -160,6 +184,10 @@ impl Intake {
     /// A node's message beside its blocks: takes note of it and answers a time request.
     fn attend_node(&self, message: &Incoming<'_>) -> Result<(), IntakeError> {
         self.nodes.observe(message);
+        // Who relays a request for the time has answered it.
+        if message.relayed.is_some() {
+            return Ok(());
+        }
         let Some((topic, payload)) = self.nodes.time_reply(message) else { return Ok(()) };
         let reply = Incoming {
             client: "",
@@ -170,6 +198,7 @@ impl Intake {
             packet_id: None,
             properties: &[],
             now_ms: message.now_ms,
+            relayed: None,
         };
         let stream = self.streams.route(&topic);
         self.append(stream, &reply, message.now_ms, key_of(stream, &topic), None)?;
@@ -203,7 +232,8 @@ impl Intake {
             Admission::Fresh { time_ms, gaps, mark } => {
                 let key = key_of(stream, message.topic);
                 let partition = stream.partition_of(key);
-                for gap in &gaps {
+                // Another gateway has named what is missing, and sends that too.
+                for gap in gaps.iter().filter(|_| message.relayed.is_none()) {
                     let envelope = Envelope::Gap(gap.as_gap());
                     let record = NewRecord { partition, time_ms, key, envelope: &envelope };
                     self.journal.append(&record)?;
@@ -213,15 +243,16 @@ impl Intake {
                 live.accept(mark, message.now_ms);
                 Ok(accepted)
             }
-            Admission::Duplicate => {
-                self.metrics.duplicates.inc();
-                // Its first copy may not be on disk yet: all that is appended so far has to be.
-                let generation = durable.generation;
-                let offset = self.journal.end().saturating_sub(1);
-                Ok(Accepted { ticket: Ticket { offset, generation }, duplicate: true })
-            }
+            Admission::Duplicate => Ok(self.second_copy(durable.generation)),
             Admission::Rejected(reason) => self.reject(stream, message, &reason),
         }
+    }
+
+    fn second_copy(&self, generation: u64) -> Accepted {
+        self.metrics.duplicates.inc();
+        // The first may not be on disk yet: all that is appended so far has to be.
+        let offset = self.journal.end().saturating_sub(1);
+        Accepted { ticket: Ticket { offset, generation }, duplicate: true }
     }
 
     fn reject(
@@ -254,9 +285,13 @@ impl Intake {
             rejected,
             payload: message.payload,
         });
-        let partition = stream.partition_of(key);
-        let ticket =
-            self.journal.append(&NewRecord { partition, time_ms, key, envelope: &envelope })?;
+        let ticket = match message.relayed {
+            None => {
+                let partition = stream.partition_of(key);
+                self.journal.append(&NewRecord { partition, time_ms, key, envelope: &envelope })?
+            }
+            Some(relayed) => self.append_relayed(stream, relayed, &envelope)?,
+        };
         self.metrics.messages.inc();
         self.metrics.bytes.inc_by(message.payload.len() as u64);
         Ok(Accepted { ticket, duplicate: false })

@@ -1,5 +1,6 @@
 //! Topics, topic filters (MQTT 5, section 4.7) and patterns with named levels.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The longest topic or filter, in bytes: what the two length bytes of MQTT can say.
@@ -114,6 +115,21 @@ impl TopicPattern {
     pub fn capture<'a>(&'a self, topic: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         let mut captured = Vec::new();
         self.walk(topic, |name, level| captured.push((name, level))).then_some(captured)
+    }
+
+    /// A topic that matches: `level` gives what stands for a level by its name, or for one or more
+    /// levels without a name.
+    pub(crate) fn fill<'a>(&self, level: impl Fn(Option<&str>) -> Cow<'a, str>) -> String {
+        let levels: Vec<Cow<'_, str>> = self
+            .levels
+            .iter()
+            .map(|known| match known {
+                Level::Literal(text) => Cow::Borrowed(text.as_str()),
+                Level::Capture(name) => level(Some(name)),
+                Level::Any | Level::Rest => level(None),
+            })
+            .collect();
+        levels.join("/")
     }
 
     fn walk<'a>(&'a self, topic: &'a str, mut on_capture: impl FnMut(&'a str, &'a str)) -> bool {

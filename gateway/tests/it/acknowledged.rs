@@ -52,13 +52,16 @@ async fn publish_over(disk: &Disk, qos: QoS) -> BTreeSet<u32> {
     let catalog = Arc::new(Catalog::open(&dir.path().join("catalog")).expect("a catalog"));
     let streams = Arc::new(Streams::new(&config, &catalog).expect("partitions"));
     let nodes = Arc::new(Nodes::default());
+    let chain = Arc::new(headwater::chain::Chain::default());
     let state = Arc::new(MqttState::default());
     let sparkplug = Arc::new(Sparkplug::new(&streams));
-    let projections = vec![nodes.projection(), sparkplug.projection(), state.projection()];
+    let projections =
+        vec![nodes.projection(), sparkplug.projection(), state.projection(), chain.projection()];
     let follower = Follower::start(journal.clone(), catalog, projections).expect("a follower");
     let applied = follower.applied();
     let follower = tokio::spawn(follower.run());
-    let intake = Intake::new(journal.clone(), streams, nodes, sparkplug, IntakeMetrics::default());
+    let intake =
+        Intake::new(journal.clone(), streams, nodes, sparkplug, chain, IntakeMetrics::default());
     let server = MqttServer::bind(&config.mqtt, intake, state, applied, MqttMetrics::default())
         .expect("a free port");
     let address = server.local_addr().expect("it listens");

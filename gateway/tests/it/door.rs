@@ -50,14 +50,26 @@ impl Door {
         let (journal, _) = Journal::open(&dir.join("log"), options).expect("a journal");
         let streams = Arc::new(Streams::new(&config, &catalog).expect("streams"));
         let nodes = Arc::new(Nodes::default());
+        let chain = Arc::new(headwater::chain::Chain::default());
         let state = Arc::new(MqttState::default());
         let sparkplug = Arc::new(Sparkplug::new(&streams));
-        let projections = vec![nodes.projection(), sparkplug.projection(), state.projection()];
+        let projections = vec![
+            nodes.projection(),
+            sparkplug.projection(),
+            state.projection(),
+            chain.projection(),
+        ];
         let follower = Follower::start(journal.clone(), Arc::clone(&catalog), projections)
             .expect("a follower");
         let applied = follower.applied();
-        let intake =
-            Intake::new(journal.clone(), streams, nodes, sparkplug, IntakeMetrics::default());
+        let intake = Intake::new(
+            journal.clone(),
+            streams,
+            nodes,
+            sparkplug,
+            chain,
+            IntakeMetrics::default(),
+        );
         let metrics = MqttMetrics::default();
         let server = MqttServer::bind(
             &config.mqtt,

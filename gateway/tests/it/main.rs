@@ -10,6 +10,7 @@ mod log_tools;
 mod logs;
 mod mqtt;
 mod mqtt_clients;
+mod mqtt_upstream;
 mod outbox;
 mod peer;
 mod placement;

@@ -88,6 +88,7 @@ impl Gateway {
             Arc::clone(&streams),
             Arc::clone(&nodes),
             sparkplug,
+            Arc::default(),
             IntakeMetrics::default(),
         );
         Self { config, journal, catalog, streams, rows, intake }
@@ -104,6 +105,7 @@ impl Gateway {
             packet_id: None,
             properties: &[],
             now_ms: arrival_ms,
+            relayed: None,
         };
         self.intake.publish(&message).expect("the journal takes it");
     }

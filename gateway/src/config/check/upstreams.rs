@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 
 use super::super::{
-    LinkConfig, QuietHours, RouteConfig, RouteFormat, RouteFrom, RouteOrder, UpstreamConfig,
-    parse_size, raw,
+    LinkConfig, QuietHours, RouteConfig, RouteFormat, RouteFrom, RouteOrder, StreamConfig,
+    UpstreamConfig, parse_size, raw,
 };
+use super::mqtt_upstream::check_topic;
 use super::{Checker, join};
 
 /// Bytes a second of a link at least.
@@ -21,6 +22,12 @@ impl Checker<'_> {
         let mut upstreams = BTreeMap::new();
         for (name, upstream) in raw {
             let key = format!("upstream.{}", name.get_ref());
+            if upstream.kind.get_ref() == "mqtt" {
+                if let Some(mqtt) = self.mqtt_upstream(&key, upstream) {
+                    upstreams.insert(name.get_ref().clone(), UpstreamConfig::Mqtt(mqtt));
+                }
+                continue;
+            }
             let base = self.base;
             let checked =
                 self.take(&format!("{key}.kind"), &upstream.kind, |kind| match kind.as_str() {
@@ -40,11 +47,7 @@ impl Checker<'_> {
                         )?;
                         Ok(UpstreamConfig::Directory { path: base.join(path.get_ref()) })
                     }
-                    "mqtt" => {
-                        Err("\"mqtt\" is not there yet; write \"kafka\" or \"directory\""
-                            .to_owned())
-                    }
-                    _ => Err(format!("{kind:?}: write \"kafka\" or \"directory\"")),
+                    _ => Err(format!("{kind:?}: write \"kafka\", \"mqtt\" or \"directory\"")),
                 });
             if let Some(checked) = checked {
                 upstreams.insert(name.get_ref().clone(), checked);
@@ -88,6 +91,7 @@ impl Checker<'_> {
         raw: &[raw::Route],
         upstreams: &BTreeMap<Spanned<String>, raw::Upstream>,
         names: &BTreeSet<String>,
+        streams: &[StreamConfig],
     ) -> Vec<RouteConfig> {
         let mut routes: Vec<RouteConfig> = Vec::new();
         for route in raw {
@@ -104,7 +108,17 @@ impl Checker<'_> {
                 }
                 Err(format!("there is no [upstream.{name}]; add it"))
             });
-            let topic = self.take("route.topic", &route.topic, |topic| check_kafka_topic(topic));
+            let is_mqtt = upstream.as_ref().is_some_and(|name| is_mqtt(upstreams, name));
+            let topic = self.take("route.topic", &route.topic, |topic| match is_mqtt {
+                true => check_topic(topic, stream.as_deref(), streams),
+                false => check_kafka_topic(topic),
+            });
+            let retain = self.take_or("route.retain", route.retain.as_ref(), false, |retain| {
+                if *retain && !is_mqtt {
+                    return Err("only a route to an mqtt upstream is retained; remove it".into());
+                }
+                Ok(*retain)
+            });
             let format =
                 self.take_or("route.format", route.format.as_ref(), RouteFormat::Json, |text| {
                     match text.as_str() {
@@ -140,8 +154,17 @@ impl Checker<'_> {
             }
             let priority = route.priority.unwrap_or(0);
             let urgent = route.urgent;
-            let route =
-                RouteConfig { stream, upstream, topic, format, priority, order, from, urgent };
+            let route = RouteConfig {
+                stream,
+                upstream,
+                topic,
+                format,
+                priority,
+                order,
+                from,
+                urgent,
+                retain,
+            };
             routes.push(route);
         }
         routes
@@ -176,9 +199,18 @@ fn check_order(text: &str, kind: Option<&str>) -> Result<RouteOrder, String> {
              log; write \"log\""
                 .to_owned())
         }
+        "live-first" if kind == Some("mqtt") => Err(
+            "\"live-first\" does not go with an mqtt upstream, which gets a route in order; write \
+             \"log\""
+                .to_owned(),
+        ),
         "live-first" => Ok(RouteOrder::LiveFirst),
         _ => Err(format!("{text:?}: write \"log\" or \"live-first\"")),
     }
+}
+
+fn is_mqtt(upstreams: &BTreeMap<Spanned<String>, raw::Upstream>, name: &str) -> bool {
+    upstreams.get(name).is_some_and(|upstream| upstream.kind.get_ref() == "mqtt")
 }
 
 /// Kafka's rule for topics, which also makes them safe as names of directories.

@@ -26,7 +26,10 @@ impl Checker<'_> {
             let hash = self.take("user.password", &user.password, |hash| {
                 check_password_hash(hash).map(|()| hash.clone())
             });
-            let rules = self.rules("user", [&user.publish, &user.subscribe, &user.deny]);
+            let mut rules = self.rules("user", [&user.publish, &user.subscribe, &user.deny]);
+            let gateway = user.gateway.as_ref();
+            rules.gateway =
+                gateway.and_then(|id| self.take("user.gateway", id, |id| check_name(id)));
             let limits = self.limits(
                 "user",
                 user.max_connections.as_ref(),
@@ -64,7 +67,7 @@ impl Checker<'_> {
                 .collect::<Vec<_>>()
         });
         let mut next = || checked.next().expect("three lists were given");
-        RulesConfig { publish: next(), subscribe: next(), deny: next() }
+        RulesConfig { publish: next(), subscribe: next(), deny: next(), gateway: None }
     }
 
     fn limits(

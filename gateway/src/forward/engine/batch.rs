@@ -1,5 +1,7 @@
 //! Records on their way out, in one arena that is used again and again.
 
+use headwater_shared::origin::Origin;
+
 /// What is staged at a time, in records, if the policy says nothing else...
 pub(in crate::forward) const RECORDS_FULL: usize = 500;
 /// ...and in bytes. The last record of the journal that is taken may go beyond.
@@ -35,6 +37,8 @@ pub(in crate::forward) struct OutRecord<'a> {
     pub(in crate::forward) key: &'a str,
     /// The MQTT topic that it came on.
     pub(in crate::forward) topic: Option<&'a str>,
+    /// Where it entered its first journal, if that was another gateway's.
+    pub(in crate::forward) origin: Option<&'a str>,
     /// Why something is missing, if the record says that.
     pub(in crate::forward) gap: Option<&'static str>,
     /// The value.
@@ -48,6 +52,8 @@ pub(in crate::forward) struct OutRecord<'a> {
 pub(in crate::forward) struct Batch {
     bytes: Vec<u8>,
     records: Vec<Meta>,
+    /// Of the records that are added next; empty: they have none.
+    origin: String,
     records_max: usize,
     /// Bytes that the link has room for.
     room: u64,
@@ -80,6 +86,7 @@ struct Texts {
     key_start: usize,
     topic_start: usize,
     topic: bool,
+    origin_start: usize,
     end: usize,
 }
 
@@ -97,7 +104,27 @@ pub(in crate::forward) struct Head {
 impl Batch {
     /// One that is full with this many records.
     pub(in crate::forward) fn new(records_max: usize) -> Self {
-        Self { bytes: Vec::new(), records: Vec::new(), records_max, room: u64::MAX }
+        Self {
+            bytes: Vec::new(),
+            records: Vec::new(),
+            origin: String::new(),
+            records_max,
+            room: u64::MAX,
+        }
+    }
+
+    /// The records that are added next entered their first journal there.
+    pub(in crate::forward) fn set_origin(&mut self, origin: Option<Origin<'_>>) {
+        self.origin.clear();
+        match origin {
+            None => {}
+            Some(Origin { first: Some(first), .. }) => self.origin.push_str(first),
+            Some(origin) => {
+                let Origin { gateway, incarnation, stream, offset, index, .. } = origin;
+                let row = index.map(|index| format!(".{index}")).unwrap_or_default();
+                self.origin = format!("{gateway}/{incarnation}/{stream}/{offset}{row}");
+            }
+        }
     }
 
     /// Adds a record, or several rows of one with [`Entry::row`].
@@ -111,7 +138,10 @@ impl Batch {
         self.bytes.extend_from_slice(key.as_bytes());
         let topic_start = self.bytes.len();
         self.bytes.extend_from_slice(topic.unwrap_or_default().as_bytes());
-        let texts = Texts { key_start, topic_start, topic: topic.is_some(), end: self.bytes.len() };
+        let origin_start = self.bytes.len();
+        self.bytes.extend_from_slice(self.origin.as_bytes());
+        let (topic, end) = (topic.is_some(), self.bytes.len());
+        let texts = Texts { key_start, topic_start, topic, origin_start, end };
         Entry { batch: self, head, texts: Some(texts) }
     }
 
@@ -143,7 +173,8 @@ impl Batch {
 
     /// All records with their routes, in the order they were added.
     pub(in crate::forward) fn iter(&self) -> impl Iterator<Item = (usize, OutRecord<'_>)> {
-        let mut texts = Texts { key_start: 0, topic_start: 0, topic: false, end: 0 };
+        let mut texts =
+            Texts { key_start: 0, topic_start: 0, topic: false, origin_start: 0, end: 0 };
         self.records.iter().map(move |meta| {
             texts = meta.texts.unwrap_or(texts);
             (meta.route, self.view(meta, texts))
@@ -161,7 +192,8 @@ impl Batch {
             partition: meta.partition,
             time_ms: meta.time_ms,
             key: text(texts.key_start, texts.topic_start),
-            topic: texts.topic.then(|| text(texts.topic_start, texts.end)),
+            topic: texts.topic.then(|| text(texts.topic_start, texts.origin_start)),
+            origin: Some(text(texts.origin_start, texts.end)).filter(|origin| !origin.is_empty()),
             gap: meta.gap,
             value: &self.bytes[meta.value_start..meta.end],
             kind: meta.kind,
@@ -242,6 +274,28 @@ mod tests {
                 (3, 8, None, "fan", None, b"3", 30),
             ]
         );
+    }
+
+    #[test]
+    fn an_origin_stays_that_of_the_first_journal() {
+        let mut batch = Batch::default();
+        let origin = Origin {
+            gateway: "field",
+            incarnation: "i",
+            stream: "climate",
+            route: "t",
+            offset: 7,
+            last: 7,
+            index: Some(2),
+            first: None,
+        };
+        for origin in [Some(origin), None, Some(Origin { first: Some("f/i/s/1"), ..origin })] {
+            batch.set_origin(origin);
+            batch.entry(head(1), "k", Some("t")).value(0, b"v");
+        }
+        let seen: Vec<_> = batch.iter().map(|(_, record)| (record.topic, record.origin)).collect();
+        let of = |origin| (Some("t"), origin);
+        assert_eq!(seen, [of(Some("field/i/climate/7.2")), of(None), of(Some("f/i/s/1"))]);
     }
 
     #[test]

@@ -216,7 +216,15 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             Action::Begin => self.begin(now),
             Action::Send => self.send(),
             Action::Commit => self.commit(clock),
-            Action::Wait { until_ms, for_data } => return self.wait(now, until_ms, for_data),
+            Action::Wait { until_ms, for_data } => {
+                return match self.rest() {
+                    Ok(()) => self.wait(now, until_ms, for_data),
+                    Err(fault) => {
+                        self.fail(clock, &fault);
+                        Step::Again
+                    }
+                };
+            }
             Action::Halt => {
                 self.halt();
                 return Step::Halt;
@@ -272,6 +280,10 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         }
     }
 
+    fn rest(&mut self) -> Result<(), Fault> {
+        if self.core.is_open() { self.upstream.rest() } else { Ok(()) }
+    }
+
     fn wait(&mut self, now: Now, until_ms: u64, for_data: bool) -> Step {
         self.show(None);
         // Every route waits for the offset that it has not looked at; one that does not run waits
@@ -288,7 +300,11 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     }
 
     fn mark_every_ms(&self) -> u64 {
-        if self.local.is_blocked() { MARK_BLOCKED_EVERY_MS } else { MARK_EVERY_MS }
+        match self.upstream.mark_every_ms() {
+            Some(every_ms) => every_ms,
+            None if self.local.is_blocked() => MARK_BLOCKED_EVERY_MS,
+            None => MARK_EVERY_MS,
+        }
     }
 
     fn open(&mut self) -> Result<Outcome, Fault> {

@@ -43,6 +43,7 @@ impl Encoder {
     /// Stages what `record`, of the stream's partition `partition`, is for the upstream.
     pub(in crate::forward) fn encode(&self, record: &Record, partition: u16, batch: &mut Batch) {
         let (key, time_ms) = (record.key_str(), record.time_ms);
+        batch.set_origin(record.origin());
         match record.envelope() {
             Ok(Envelope::Publish(publish)) => self.publish(record, &publish, partition, batch),
             Ok(Envelope::Output(output)) => {
@@ -69,6 +70,7 @@ impl Encoder {
         now_ms: i64,
         to: &mut Batch,
     ) {
+        to.set_origin(None);
         self.missing(why, (first, end), ("", 0, now_ms), to);
     }
 

@@ -1,5 +1,6 @@
 //! The engine in simulated time, over a journal and upstreams that fail on cue.
 
+mod broker;
 mod cluster;
 mod disk;
 mod links;
@@ -149,6 +150,7 @@ impl World {
             order: RouteOrder::Log,
             from: RouteFrom::Earliest,
             urgent: false,
+            retain: false,
         };
         vec![route("data", 0), route("other", 1)]
     }

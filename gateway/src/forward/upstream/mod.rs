@@ -2,6 +2,7 @@
 
 pub(in crate::forward) mod directory;
 pub(in crate::forward) mod kafka;
+pub(in crate::forward) mod mqtt;
 
 use crate::forward::engine::batch::OutRecord;
 use crate::forward::policy::position::Position;
@@ -105,6 +106,19 @@ pub(in crate::forward) trait Upstream: Send {
     /// Bytes that went over the wire since the start, both ways, where it knows; else they are
     /// estimated.
     fn wire_bytes(&self) -> Option<u64> {
+        None
+    }
+    /// Nothing waits to be sent: called at least as often as marks are saved, for an upstream that
+    /// has to keep a connection alive.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn rest(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+    /// How often marks are saved while they change, where the mark is all that is known of what the
+    /// upstream has.
+    fn mark_every_ms(&self) -> Option<u64> {
         None
     }
     /// Drops the connection and what was under way.

@@ -21,6 +21,14 @@ pub(crate) enum Access {
 }
 
 impl Access {
+    /// The gateway whose records it may bring in as they are there.
+    pub(crate) fn gateway(&self) -> Option<&str> {
+        match self {
+            Self::All => None,
+            Self::Rules(rules) => rules.gateway.as_deref(),
+        }
+    }
+
     /// May publish to `topic`.
     pub(crate) fn may_publish(&self, topic: &str) -> bool {
         match self {
@@ -134,7 +142,8 @@ impl Rules {
         };
         let (publish, subscribe) = (allow(&config.publish), allow(&config.subscribe));
         let deny = config.deny.iter().filter_map(|rule| fill(rule, names, name_or_any)).collect();
-        Arc::new(Access::Rules(RulesConfig { publish, subscribe, deny }))
+        let gateway = config.gateway.clone();
+        Arc::new(Access::Rules(RulesConfig { publish, subscribe, deny, gateway }))
     }
 
     /// `None`: the names cannot stand in a topic, and the rule allows nothing.
@@ -213,7 +222,12 @@ mod tests {
 
     fn rules(publish: &[&str], subscribe: &[&str], deny: &[&str]) -> RulesConfig {
         let own = |filters: &[&str]| filters.iter().map(|f| (*f).to_owned()).collect();
-        RulesConfig { publish: own(publish), subscribe: own(subscribe), deny: own(deny) }
+        RulesConfig {
+            publish: own(publish),
+            subscribe: own(subscribe),
+            deny: own(deny),
+            gateway: None,
+        }
     }
 
     fn names<'a>(user: Option<&'a str>, client: &'a str) -> Names<'a> {

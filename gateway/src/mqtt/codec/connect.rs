@@ -8,6 +8,8 @@
 //!         | clean 0x02 | 0x01 is 0
 //! ```
 
+use headwater_shared::origin::property;
+
 use crate::mqtt::frame::{self, Frame, take_binary, take_text, take_u16};
 use crate::mqtt::packet::{Connect, Fault, Login, Version, Will, reason};
 use crate::mqtt::properties::{self, Property, id};
@@ -73,6 +75,7 @@ fn fields(version: Version, mut rest: &[u8]) -> Result<Connect, Fault> {
         packet_bytes_max: u32::MAX,
         alias_max: 0,
         auth_method: false,
+        incarnation: None,
     };
     match version {
         Version::V4 if connect.clean => {}
@@ -129,15 +132,20 @@ const IN_CONNECT: &[u8] = &[
 
 fn take_properties(rest: &mut &[u8], connect: &mut Connect) -> Result<(), Fault> {
     let mut auth_data = false;
-    properties::walk(properties::take(rest)?, IN_CONNECT, |property| {
-        match property.id {
-            id::SESSION_EXPIRY => connect.expiry_s = property.four(),
-            id::RECEIVE_MAXIMUM => connect.receive_maximum = property.two(),
-            id::PACKET_BYTES_MAX => connect.packet_bytes_max = property.four(),
-            id::ALIAS_MAXIMUM => connect.alias_max = property.two(),
+    properties::walk(properties::take(rest)?, IN_CONNECT, |said| {
+        match said.id {
+            id::SESSION_EXPIRY => connect.expiry_s = said.four(),
+            id::RECEIVE_MAXIMUM => connect.receive_maximum = said.two(),
+            id::PACKET_BYTES_MAX => connect.packet_bytes_max = said.four(),
+            id::ALIAS_MAXIMUM => connect.alias_max = said.two(),
             id::AUTH_METHOD => connect.auth_method = true,
             id::AUTH_DATA => auth_data = true,
-            id::PROBLEM_INFORMATION | id::RESPONSE_INFORMATION => property.flag().map(drop)?,
+            id::USER_PROPERTY => {
+                if let (property::INCARNATION, incarnation) = said.pair() {
+                    connect.incarnation = Some(incarnation.to_owned());
+                }
+            }
+            id::PROBLEM_INFORMATION | id::RESPONSE_INFORMATION => said.flag().map(drop)?,
             _ => {}
         }
         Ok(())

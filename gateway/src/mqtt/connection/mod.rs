@@ -20,6 +20,7 @@ use super::frame;
 use super::packet::{Fault, Packet, Will, reason};
 use super::peer::Peer;
 use super::registry::Claim;
+use super::relay;
 use super::session::{Action, Change, Message, Session};
 use super::share;
 use super::sys::Feed;
@@ -325,6 +326,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn store(&mut self, message: &Message<'_>, now_ms: i64) -> Result<(), End> {
+        let relayed = match self.session.gateway() {
+            Some(gateway) => relay::read(gateway, &message.properties, self.generation)?,
+            None => None,
+        };
         let stored = self.context.intake.publish(&Incoming {
             client: self.session.client(),
             topic: &message.topic,
@@ -332,8 +337,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             qos: message.qos,
             retain: message.retain,
             packet_id: (message.qos == 2).then_some(message.id),
-            properties: &message.properties,
+            properties: relayed.as_ref().map_or(&*message.properties, |(_, properties)| properties),
             now_ms,
+            relayed: relayed.as_ref().map(|(relayed, _)| relayed),
         });
         match stored {
             Ok(accepted) => {
@@ -342,6 +348,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Err(IntakeError::Append(AppendError::TooLarge(_))) => {
                 Ok(self.session.not_stored(message.id, message.qos, reason::QUOTA)?)
+            }
+            Err(problem @ IntakeError::RoutesFull) => {
+                Err(Fault::new(reason::QUOTA, problem.to_string()).into())
             }
             Err(IntakeError::Append(_) | IntakeError::Recovering) => Err(End::Lost),
         }

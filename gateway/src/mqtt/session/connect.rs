@@ -104,6 +104,7 @@ mod tests {
             packet_bytes_max: u32::MAX,
             alias_max: 0,
             auth_method: false,
+            incarnation: None,
         }
     }
 

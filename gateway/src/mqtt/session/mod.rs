@@ -138,6 +138,11 @@ impl Session {
         self.version
     }
 
+    /// The gateway whose records the client may bring in as they are there.
+    pub(crate) fn gateway(&self) -> Option<&str> {
+        self.access.gateway()
+    }
+
     /// The client id.
     pub(crate) fn client(&self) -> &Arc<str> {
         &self.client
@@ -308,6 +313,7 @@ impl Session {
     ///
     /// # Errors
     /// 3.1.1 has no way to say so but to end the connection: an acknowledgement would be a promise.
+    /// A gateway's ends too.
     pub(crate) fn not_stored(&mut self, id: u16, qos: u8, code: u8) -> Result<(), Fault> {
         match (qos, self.version) {
             (0, _) => {
@@ -315,6 +321,10 @@ impl Session {
                 Ok(())
             }
             (_, Version::V4) => Err(Fault::new(code, "a message that is not taken")),
+            // A gateway's messages come in order, so none may be taken after one that is not.
+            _ if self.access.gateway().is_some() => {
+                Err(Fault::new(code, "a message of a gateway that is not taken"))
+            }
             (1, Version::V5) => {
                 self.replies.ack(None, frame::PUBACK, id, code);
                 Ok(())

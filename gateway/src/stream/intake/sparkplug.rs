@@ -20,14 +20,17 @@ impl Intake {
             Err(reason) => return self.reject(stream, message, &reason),
         };
         let key = metrics_key(stream, message.topic, &admission);
-        self.note_missing(stream, key, &admission)?;
+        // Another gateway has named what is missing, and asked for births.
+        if message.relayed.is_none() {
+            self.note_missing(stream, key, &admission)?;
+        }
         let accepted = match &admission.refused {
             None => self.append(stream, message, admission.time_ms, key, None)?,
             Some(reason) => self.reject(stream, message, reason)?,
         };
         self.metrics.births_refused.inc_by(admission.is_full.into());
         let request = live.accept(admission, accepted.ticket.offset, message.now_ms);
-        if let Some((topic, payload)) = request {
+        if let Some((topic, payload)) = request.filter(|_| message.relayed.is_none()) {
             self.request_birth(&topic, &payload, message.now_ms);
         }
         Ok(accepted)
@@ -59,6 +62,7 @@ impl Intake {
             packet_id: None,
             properties: &[],
             now_ms,
+            relayed: None,
         };
         let stream = self.streams.route(topic);
         // Its key is that of all that concerns the edge node.

@@ -2,7 +2,7 @@
 
 mod check;
 mod frames;
-mod pki;
+pub(crate) mod pki;
 mod tls;
 mod unix;
 mod websocket;

@@ -253,6 +253,10 @@ fn line(record: &OutRecord<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"topic\":");
         serde_json::to_writer(&mut *out, topic).expect(INFALLIBLE);
     }
+    if let Some(origin) = record.origin {
+        out.extend_from_slice(b",\"origin\":");
+        serde_json::to_writer(&mut *out, origin).expect(INFALLIBLE);
+    }
     if let Some(index) = record.index {
         write!(out, r#","index":{index}"#).expect(INFALLIBLE);
     }

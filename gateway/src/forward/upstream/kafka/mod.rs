@@ -341,7 +341,7 @@ impl Upstream for Kafka {
         let Destination { stream, topic, .. } = &self.destinations[route];
         let offset = record.offset.to_string();
         let index = record.index.map(|index| index.to_string());
-        let mut headers = OwnedHeaders::new_with_capacity(6);
+        let mut headers = OwnedHeaders::new_with_capacity(7);
         let all = [
             ("hw.gateway", Some(self.gateway.as_str())),
             ("hw.stream", Some(stream)),
@@ -349,6 +349,7 @@ impl Upstream for Kafka {
             ("hw.topic", record.topic),
             ("hw.index", index.as_deref()),
             ("hw.gap", record.gap),
+            ("hw.origin", record.origin),
         ];
         for (key, value) in all {
             if value.is_some() {
