@@ -154,7 +154,7 @@ impl Forwarder {
         let control = RouteControl::new(Arc::clone(&catalog), ids.collect())?;
         let local = Gateway { journal: journal.clone(), catalog, opened, upstream: name.into() };
         let rules = |policy| Rules { policy, link, seed: seed() };
-        let engine: Box<dyn Turns> = match upstream {
+        let mut engine: Box<dyn Turns> = match upstream {
             UpstreamConfig::Kafka { brokers, properties, .. } => {
                 let kafka = Kafka::new(name, brokers, properties, &identity, destinations);
                 let rules = rules(Policy::KAFKA);
@@ -172,6 +172,8 @@ impl Forwarder {
                 Box::new(Engine::new(rules, directory, local, lays, scores.clone())?)
             }
         };
+        // As it was left, and shown so before the first turn.
+        engine.pause(&control.watch().borrow());
         Ok(Self { name: name.to_owned(), journal, engine, registry, scores, control })
     }
 

@@ -185,9 +185,13 @@ impl<U: Upstream, L: Local> Engine<U, L> {
 
     /// Which routes are to wait, by their number.
     pub(in crate::forward) fn pause(&mut self, paused: &[bool]) {
+        if self.lanes.iter().zip(paused).all(|(lane, paused)| lane.paused == *paused) {
+            return;
+        }
         for (lane, paused) in self.lanes.iter_mut().zip(paused) {
             lane.paused = *paused;
         }
+        self.show(None);
     }
 
     /// Finds out who may send how much. What is staged of those that may not any more goes back.
