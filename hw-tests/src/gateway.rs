@@ -159,6 +159,16 @@ impl GatewayProcess {
         }
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    ///
+    /// # Errors
+    /// [`GatewayError::Io`] where none can be sent.
+    pub fn signal(&self, signal: &str) -> Result<(), GatewayError> {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        sent.map(drop).map_err(failed("the gateway cannot be signalled"))
+    }
+
     /// All that it has logged.
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -12,6 +12,8 @@ use headwater::sparkplug::Sparkplug;
 use headwater::stream::{Rows, Streams};
 use headwater_shared::envelope::{Envelope, Publish};
 
+use crate::random::Random;
+
 /// Partitions of the stream.
 pub const PARTITIONS: u16 = 3;
 
@@ -35,8 +37,16 @@ impl Bench {
     /// # Errors
     /// A text that says what could not be opened.
     pub fn open(dir: &Path, brokers: &str) -> Result<Self, String> {
+        Self::open_as("bench", dir, brokers)
+    }
+
+    /// The same for a gateway of this id.
+    ///
+    /// # Errors
+    /// A text that says what could not be opened.
+    pub fn open_as(id: &str, dir: &Path, brokers: &str) -> Result<Self, String> {
         let text = format!(
-            "[gateway]\nid = \"bench\"\ndata_dir = \"{dir}\"\n\
+            "[gateway]\nid = \"{id}\"\ndata_dir = \"{dir}\"\n\
              [[stream]]\nname = \"data\"\ntopic = \"data/{{device}}\"\nkey = \"device\"\n\
              format = \"json\"\npartitions = {PARTITIONS}\n\
              [upstream.cluster]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\n\
@@ -106,6 +116,23 @@ impl Bench {
     /// If the stream is not configured, which [`Bench::open`] does.
     pub fn append(&self, number: u64) -> Result<Ticket, AppendError> {
         self.append_payload(number, Self::payload(number).as_bytes())
+    }
+
+    /// The same with a payload of so many bytes (at least 40), of letters without a pattern.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    ///
+    /// # Panics
+    /// As [`Bench::append`].
+    pub fn append_sized(&self, number: u64, bytes: usize) -> Result<Ticket, AppendError> {
+        let mut payload = format!("{{\"n\":{number},\"text\":\"");
+        let mut random = Random::new(number);
+        while payload.len() + 2 < bytes {
+            payload.push((b'A' + random.below(26) as u8) as char);
+        }
+        payload.push_str("\"}");
+        self.append_payload(number, payload.as_bytes())
     }
 
     /// The same with another payload.

@@ -1,5 +1,7 @@
 //! A real Kafka broker: one KRaft node from Maven Central, on free ports of the loopback.
 
+mod tools;
+
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;

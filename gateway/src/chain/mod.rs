@@ -3,7 +3,7 @@
 //! A gateway that forwards over MQTT gives each record the identity that it has in its journal, and
 //! sends a route in order. That identity is stored with the record here, so what is here follows
 //! from the journal. `state` is the pure core; as with nodes it exists twice: the door's view runs
-//! ahead with what was appended ([`Chain::live`]), the projection follows what is durable and is
+//! ahead with what was appended (`Chain::live`), the projection follows what is durable and is
 //! what a restart finds.
 
 mod relayed;

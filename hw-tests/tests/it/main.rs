@@ -3,6 +3,7 @@
 mod chain;
 mod feed;
 mod formats;
+mod forward_rounds;
 mod full_disk;
 mod kafka;
 mod kills;

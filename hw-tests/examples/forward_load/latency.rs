@@ -1,0 +1,84 @@
+//! From PUBLISH until a reader of committed records has it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use hw_tests::gateway::GatewayProcess;
+use hw_tests::kafka::Kafka;
+use hw_tests::qemu::free_port;
+use rdkafka::ClientConfig;
+use rdkafka::Message as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use rumqttc::{Client, MqttOptions, QoS};
+
+const MESSAGES: usize = 60;
+/// Not a whole second, so that messages fall on each part of an interval.
+const EVERY: Duration = Duration::from_millis(1_013);
+const TOPIC: &str = "plant.data";
+
+pub(crate) fn run() -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let kafka = Kafka::start(&dir.path().join("kafka"))?;
+    kafka.make_topic(TOPIC, 1)?;
+    let (mqtt, http) = (free_port()?, free_port()?);
+    let config = dir.path().join("headwater.toml");
+    let brokers = kafka.brokers();
+    std::fs::write(
+        &config,
+        format!(
+            "[gateway]\nid = \"latency\"\ndata_dir = \"data\"\n[mqtt]\nlisten = \"127.0.0.1:{mqtt}\"\n\
+             [http]\nlisten = \"127.0.0.1:{http}\"\n[[stream]]\nname = \"data\"\n\
+             topic = \"data/{{device}}\"\nkey = \"device\"\nformat = \"json\"\n\
+             [upstream.cluster]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\n\
+             [[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"{TOPIC}\"\n"
+        ),
+    )?;
+    let _gateway = GatewayProcess::start(&config, http)?;
+    let reader = reader(brokers)?;
+    let (client, mut connection) = Client::new(MqttOptions::new("bench", "127.0.0.1", mqtt), 16);
+    std::thread::spawn(move || connection.iter().for_each(drop));
+    let mut sent = BTreeMap::new();
+    let mut seen_ms = Vec::new();
+    for number in 0..MESSAGES {
+        let next = Instant::now() + EVERY;
+        sent.insert(number, Instant::now());
+        client.publish("data/a", QoS::AtLeastOnce, false, format!(r#"{{"n":{number}}}"#))?;
+        while Instant::now() < next {
+            let Some(message) = reader.poll(Duration::from_millis(1)) else { continue };
+            let value: serde_json::Value =
+                serde_json::from_slice(message?.payload().unwrap_or_default())?;
+            let number = value["n"].as_u64().and_then(|number| usize::try_from(number).ok());
+            let at = number.and_then(|number| sent.get(&number)).ok_or("a record of ours")?;
+            seen_ms.push(at.elapsed().as_secs_f64() * 1_000.0);
+        }
+    }
+    // The first ones find connections and transactions new.
+    let mut seen_ms = seen_ms.split_off(seen_ms.len().min(5));
+    seen_ms.sort_by(f64::total_cmp);
+    let at = |part: usize| seen_ms.get(seen_ms.len() * part / 100).copied().unwrap_or(f64::NAN);
+    println!(
+        "PUBLISH to a reader of committed records, one a {EVERY:?}: {} of {MESSAGES}, p50 {:.1} ms \
+         (bar 60), p90 {:.1} ms, most {:.1} ms",
+        seen_ms.len() + 5,
+        at(50),
+        at(90),
+        seen_ms.last().copied().unwrap_or(f64::NAN)
+    );
+    Ok(())
+}
+
+fn reader(brokers: &str) -> Result<BaseConsumer, Box<dyn Error>> {
+    let reader: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "latency")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "10")
+        .create()?;
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(TOPIC, 0, Offset::Beginning)?;
+    reader.assign(&from)?;
+    Ok(reader)
+}

@@ -1,0 +1,37 @@
+//! The bars of forwarding, each on a real broker.
+//!
+//! ```text
+//! cargo run --release -p hw-tests --example forward_load -- rate [PAIRS]
+//! cargo run --release -p hw-tests --example forward_load -- latency
+//! cargo run --release -p hw-tests --example forward_load -- scale 50 200 500
+//! ```
+//!
+//! `rate`: 1 million records of 200 B out of the journal, 3 partitions, in transactions, beside
+//! Kafka's own ProducerPerformance in the same run. `latency`: from PUBLISH until a reader of
+//! committed records has it, one message a second, default settings. `scale`: so many gateways on
+//! one broker, each with a transactional id of its own.
+#![expect(clippy::print_stdout, reason = "a tool that prints figures")]
+
+mod latency;
+mod rate;
+mod scale;
+mod usage;
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["rate"] => rate::run(3),
+        ["rate", pairs] => rate::run(pairs.parse()?),
+        ["latency"] => latency::run(),
+        ["scale", gateways @ ..] => {
+            let gateways: Result<Vec<usize>, _> = gateways.iter().map(|n| n.parse()).collect();
+            scale::run(&gateways?)
+        }
+        // The measured process of `rate`.
+        ["forward", dir, brokers] => rate::forward(dir.as_ref(), brokers),
+        _ => Err("forward_load rate [PAIRS] | latency | scale GATEWAYS...".into()),
+    }
+}
