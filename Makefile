@@ -1,7 +1,7 @@
 # Each target installs what it needs first (deploy/setup.sh), on Debian 12 with git, make and rustup.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test power-cuts lint bench size firmware dist clean
+.PHONY: help demo demo-kafka test power-cuts forward-rounds lint bench bench-forward size firmware dist clean
 
 # What is handed to the demo, as in: make demo ARGS="--for 30s --devices 20"
 ARGS ?=
@@ -11,9 +11,11 @@ TIME ?= 60
 # How many cuts, and the seed of all that is random in them.
 CUTS ?= 300
 SEED ?= 20261121
+# How many rounds of faults between a gateway and its cluster.
+ROUNDS ?= 200
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Run simulated nodes, a gateway, windows and the page (ARGS="--for 30s")
 	@deploy/setup.sh demo
@@ -33,6 +35,11 @@ power-cuts: ## Cut the power of a gateway on real file systems, as root (CUTS=30
 	@HEADWATER_CUTS=$(CUTS) HEADWATER_SEED=$(SEED) cargo test --locked --package hw-tests --test it \
 		power_cuts:: -- --nocapture
 
+forward-rounds: ## Break gateway, broker and link in turns, under load (ROUNDS=200 SEED=1)
+	@deploy/setup.sh forward
+	@HEADWATER_ROUNDS=$(ROUNDS) HEADWATER_SEED=$(SEED) cargo test --locked --package hw-tests --test it \
+		forward_rounds:: -- --nocapture
+
 lint: ## Formatting, lints and documentation alone
 	@deploy/setup.sh lint
 	@deploy/test.sh format lints documentation
@@ -41,6 +48,14 @@ bench: ## The front door in numbers, each beside mosquitto or what the disk take
 	@deploy/setup.sh bench
 	@cargo build --locked --release --package headwater --bins --examples
 	@deploy/bench/all.sh
+
+bench-forward: ## Forwarding in numbers, beside Kafka's own producer
+	@deploy/setup.sh forward
+	@cargo build --locked --release --package headwater --bin headwater
+	@HEADWATER_BIN=$(CURDIR)/target/release/headwater cargo run --locked --release --package hw-tests \
+		--example forward_load -- rate
+	@HEADWATER_BIN=$(CURDIR)/target/release/headwater cargo run --locked --release --package hw-tests \
+		--example forward_load -- latency
 
 fuzz: ## Fuzz every decoder, and runs of operations (TIME=600, seconds each)
 	@deploy/setup.sh fuzz

@@ -134,6 +134,10 @@ power-cuts)
     debian "${build_tools[@]}"
     file_systems
     ;;
+forward)
+    debian "${build_tools[@]}"
+    kafka
+    ;;
 fuzz) debian build-essential=g++ ;;
 bench) debian "${build_tools[@]}" mosquitto=/usr/sbin/mosquitto ;;
 test)
@@ -147,7 +151,7 @@ test)
     kafka
     ;;
 *)
-    echo "usage: deploy/setup.sh demo | demo-kafka | test | lint | firmware | dist | power-cuts | bench" >&2
+    echo "usage: deploy/setup.sh demo | demo-kafka | test | lint | firmware | dist | power-cuts | forward | bench" >&2
     exit 2
     ;;
 esac

@@ -34,7 +34,7 @@ const RECORD_OVERHEAD: u64 = 90;
 const POSITION_BYTES: u64 = 250;
 
 /// What the status of a paused route says.
-const PAUSED: &str = "paused; POST /api/v1/routes/ID/resume lets it go on";
+const PAUSED: &str = "paused: resume it on the page, or by POST /api/v1/routes/ID/resume";
 /// Between two looks at a route whose format waits for something.
 const LOOK_FORMAT_MS: u64 = 500;
 
