@@ -24,8 +24,6 @@ pub const DEVICES: u64 = 11;
 pub struct Bench {
     /// The journal.
     pub journal: Journal,
-    /// Its end when it was opened.
-    opened: u64,
     config: Config,
     catalog: Arc<Catalog>,
     streams: Arc<Streams>,
@@ -59,8 +57,7 @@ impl Bench {
         let options = JournalOptions::default();
         let (journal, _) =
             Journal::open(&dir.join("log"), options).map_err(|problem| problem.to_string())?;
-        let opened = journal.durable().end;
-        Ok(Self { journal, opened, config, catalog: Arc::new(catalog), streams: Arc::new(streams) })
+        Ok(Self { journal, config, catalog: Arc::new(catalog), streams: Arc::new(streams) })
     }
 
     /// Its forwarder; `incarnation` is made where it is not known yet.
@@ -76,7 +73,8 @@ impl Bench {
         let with = Surroundings {
             identity: Identity { gateway: self.config.id.clone(), incarnation },
             journal: self.journal.clone(),
-            opened: self.opened,
+            // Each forwarder stands for a start of the gateway.
+            opened: self.journal.durable().end,
             catalog: Arc::clone(&self.catalog),
             streams: Arc::clone(&self.streams),
             rows,
