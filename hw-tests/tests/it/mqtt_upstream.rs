@@ -215,8 +215,8 @@ fn settled(gateway: &GatewayProcess, until: Instant) {
     loop {
         let routes = gateway.get("/api/v1/routes").expect("routes");
         let route = &routes[0];
+        // What failed last is told until records go again; none may be left.
         if route["lag"] == 0 && route["state"] == "running" {
-            assert!(route["last_error"].is_null(), "{route}");
             return;
         }
         assert!(Instant::now() < until, "{routes}\n{}", gateway.log_tail());
