@@ -1,6 +1,6 @@
 //! The shell: a thread and a clock around a source.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -12,6 +12,7 @@ use super::origin::{Fault, Item, Origin};
 use super::positions::Positions;
 use super::status::{InboundMetrics, InboundStatus, Score};
 use crate::journal::{AppendError, Durable, Journal};
+use crate::mqtt::unix_ms;
 use crate::stream::{Incoming, Intake, IntakeError};
 
 /// Bytes of records that are taken from the origin at a time.
@@ -251,9 +252,4 @@ async fn pause(journal: &Journal, wait: Duration) {
         tokio::time::sleep(wait).await;
     }
     journal.admit().await;
-}
-
-fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

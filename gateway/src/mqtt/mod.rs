@@ -41,6 +41,7 @@ mod wills;
 mod wire;
 
 pub use auth::{check_password_hash, check_rule, hash_password};
+pub(crate) use connection::unix_ms;
 pub use listen::{Renewal, TlsFault, TlsPart, Way, check_tls};
 pub use metrics::{MqttMetrics, ReasonLabel, WayLabel};
 pub(crate) use properties::{put_user as put_user_property, user as user_properties};
