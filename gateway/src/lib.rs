@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod exit;
+mod fetch;
 pub mod forward;
 pub mod http;
 pub mod journal;

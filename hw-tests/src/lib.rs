@@ -2,7 +2,7 @@
 //!
 //! [`kafka`] runs a real broker, [`gateway`] the binary as users run it, [`qemu`] a node's firmware
 //! on an emulated microcontroller; [`journal`] is the least of a gateway that a forwarder needs.
-//! [`disk`] cuts the power of real file systems. [`random`] makes faults the same for a seed.
+//! [`tokens`] issues what `kafka` takes for a password. [`disk`] cuts the power of real file systems. [`random`] makes faults the same for a seed.
 
 mod defmt_log;
 pub mod disk;
@@ -11,3 +11,4 @@ pub mod journal;
 pub mod kafka;
 pub mod qemu;
 pub mod random;
+pub mod tokens;

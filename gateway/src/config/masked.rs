@@ -2,13 +2,14 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Config, LimitsConfig, RulesConfig, UpstreamConfig, WhenFull};
-
-/// What stands for a secret.
-const MASK: &str = "***";
+use super::secret::MASK;
+use super::{
+    Config, KafkaConfig, LimitsConfig, RouteConfig, RulesConfig, UpstreamConfig, WhenFull,
+};
 
 /// Client properties whose value is a secret, by a part of their name.
-const SECRET: [&str; 4] = ["password", "secret", "key.pem", "token"];
+const SECRET: [&str; 6] =
+    ["password", "passphrase", "secret", "key.pem", "jaas.config", "oauthbearer.config"];
 
 impl Config {
     /// The configuration as JSON, with secrets masked.
@@ -45,15 +46,6 @@ impl Config {
         let anonymous = self.mqtt.anonymous.as_ref().map(|a| role(&a.rules, a.limits));
         let upstreams =
             self.upstreams.iter().map(|(name, upstream)| (name.clone(), masked(upstream)));
-        let routes = self.routes.iter().map(|route| {
-            json!({
-                "stream": route.stream,
-                "upstream": route.upstream,
-                "topic": route.topic,
-                "format": format!("{:?}", route.format).to_lowercase(),
-                "priority": route.priority,
-            })
-        });
         json!({
             "gateway": { "id": self.id, "data_dir": self.data_dir },
             "mqtt": {
@@ -88,7 +80,7 @@ impl Config {
             "stream": streams.collect::<Vec<_>>(),
             "query": self.queries.iter().map(|query| &query.sql).collect::<Vec<_>>(),
             "upstream": upstreams.collect::<serde_json::Map<_, _>>(),
-            "route": routes.collect::<Vec<_>>(),
+            "route": self.routes.iter().map(route).collect::<Vec<_>>(),
         })
     }
 }
@@ -109,15 +101,35 @@ fn role(rules: &RulesConfig, limits: LimitsConfig) -> serde_json::Map<String, Js
     rules.chain(limits.into_iter().map(|(key, limit)| (key.to_owned(), json!(limit)))).collect()
 }
 
+fn route(route: &RouteConfig) -> Json {
+    json!({
+        "stream": route.stream,
+        "upstream": route.upstream,
+        "topic": route.topic,
+        "format": format!("{:?}", route.format).to_lowercase(),
+        "priority": route.priority,
+        "create": route.topic_config.create,
+        "partitions": route.topic_config.partitions,
+        "replication": route.topic_config.replication,
+        "topic_config": route.topic_config.settings,
+    })
+}
+
 fn masked(upstream: &UpstreamConfig) -> Json {
     match upstream {
-        UpstreamConfig::Kafka { brokers, properties } => {
+        UpstreamConfig::Kafka(KafkaConfig { brokers, compression, properties }) => {
             let shown = properties.iter().map(|(name, value)| {
-                let secret = SECRET.iter().any(|part| name.contains(part));
-                (name.clone(), json!(if secret { MASK } else { value }))
+                let is_secret = SECRET.iter().any(|part| name.contains(part));
+                (name.clone(), json!(value.shown(is_secret)))
             });
             let properties: serde_json::Map<_, _> = shown.collect();
-            json!({ "kind": "kafka", "brokers": brokers, "properties": properties })
+            let compression = compression.name();
+            json!({
+                "kind": "kafka",
+                "brokers": brokers,
+                "compression": compression,
+                "properties": properties,
+            })
         }
         UpstreamConfig::Directory { path } => json!({ "kind": "directory", "path": path }),
     }

@@ -5,6 +5,7 @@ mod check;
 mod error;
 mod masked;
 mod raw;
+mod secret;
 mod units;
 mod upstreams;
 
@@ -16,8 +17,11 @@ use std::time::Duration;
 pub use log_lite::WhenFull;
 
 pub use error::{ConfigError, Problem};
+pub use secret::Property;
 pub use units::{parse_size, parse_time};
-pub use upstreams::{RouteConfig, RouteFormat, UpstreamConfig};
+pub use upstreams::{
+    Compression, KafkaConfig, RouteConfig, RouteFormat, TopicConfig, UpstreamConfig,
+};
 
 #[cfg(test)]
 mod tests;

@@ -158,8 +158,10 @@ pub(super) struct Query {
 pub(super) struct Upstream {
     pub(super) kind: Text,
     pub(super) brokers: Option<Text>,
+    /// none, lz4 or zstd.
+    pub(super) compression: Option<Text>,
     #[serde(default)]
-    pub(super) properties: BTreeMap<String, String>,
+    pub(super) properties: BTreeMap<Text, Text>,
     pub(super) path: Option<Text>,
 }
 
@@ -171,4 +173,9 @@ pub(super) struct Route {
     pub(super) topic: Text,
     pub(super) format: Option<Text>,
     pub(super) priority: Option<u8>,
+    /// Whether the topic is made where it is not there.
+    pub(super) create: Option<Spanned<bool>>,
+    pub(super) partitions: Option<Spanned<u16>>,
+    pub(super) replication: Option<Spanned<u16>>,
+    pub(super) topic_config: Option<BTreeMap<Text, Text>>,
 }

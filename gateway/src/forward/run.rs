@@ -109,13 +109,14 @@ impl Forwarder {
         let mut lays = Vec::new();
         let mut destinations = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let RouteConfig { stream, topic, format, priority, .. } = route;
+            let RouteConfig { stream, topic, format, priority, topic_config, .. } = route;
             let numbers =
                 streams.get(stream).map(|stream| stream.partitions.clone()).unwrap_or_default();
             destinations.push(Destination {
                 stream: stream.clone(),
                 topic: topic.clone(),
                 partitions: u16::try_from(numbers.len()).unwrap_or(u16::MAX),
+                wanted: topic_config.clone(),
             });
             lays.push(Lay {
                 name: format!("forward/{name}/{stream}->{topic}"),
@@ -127,8 +128,9 @@ impl Forwarder {
         let local = Gateway { journal: journal.clone(), catalog };
         let seed = seed();
         let engine: Box<dyn Turns> = match upstream {
-            UpstreamConfig::Kafka { brokers, properties } => {
-                let kafka = Kafka::new(name, brokers, properties, &identity, destinations);
+            UpstreamConfig::Kafka(config) => {
+                let wire = metrics.wire(name);
+                let kafka = Kafka::new(name, config, &identity, destinations, wire);
                 let policy = Policy::KAFKA;
                 Box::new(Engine::new(policy, seed, kafka, local, lays, scores.clone())?)
             }

@@ -2,6 +2,7 @@
 
 mod full_disk;
 mod kafka;
+mod kafka_security;
 mod kills;
 mod node;
 mod power_cuts;

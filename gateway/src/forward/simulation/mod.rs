@@ -16,7 +16,7 @@ use super::policy::resume::Mark;
 use super::status::{ForwardMetrics, Scores};
 use super::upstream::Upstream;
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, RouteConfig, RouteFormat};
+use crate::config::{Config, RouteConfig, RouteFormat, TopicConfig};
 use crate::journal::{ReadError, Record};
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
@@ -111,6 +111,7 @@ impl World {
             stream: stream.into(),
             upstream: "up".into(),
             topic: format!("t.{stream}"),
+            topic_config: TopicConfig::default(),
             format: RouteFormat::Json,
             priority,
         };

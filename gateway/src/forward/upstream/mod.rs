@@ -3,6 +3,7 @@
 pub(in crate::forward) mod directory;
 pub(in crate::forward) mod kafka;
 
+use crate::config::TopicConfig;
 use crate::forward::engine::batch::OutRecord;
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
@@ -63,6 +64,8 @@ pub(in crate::forward) struct Destination {
     pub(in crate::forward) topic: String,
     /// Partitions of the stream.
     pub(in crate::forward) partitions: u16,
+    /// What the topic is to be like.
+    pub(in crate::forward) wanted: TopicConfig,
 }
 
 /// The other end of routes. After an error of any call the caller drops what it had under way and
