@@ -12,6 +12,7 @@ pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod exit;
+mod fetch;
 pub mod forward;
 pub mod http;
 pub mod inbound;

@@ -17,6 +17,9 @@ use crate::random::Random;
 /// Partitions of the stream.
 pub const PARTITIONS: u16 = 3;
 
+/// The topic that it goes to.
+pub const TOPIC: &str = "plant.data";
+
 /// Devices whose names are the keys.
 pub const DEVICES: u64 = 11;
 
@@ -35,22 +38,41 @@ impl Bench {
     /// # Errors
     /// A text that says what could not be opened.
     pub fn open(dir: &Path, brokers: &str) -> Result<Self, String> {
-        Self::open_as("bench", dir, brokers)
+        Self::open_with(dir, &format!("brokers = \"{brokers}\"\n"), "")
     }
 
-    /// The same for a gateway of this id.
+    /// Opens or makes it with these lines of the upstream and of the route, in TOML.
     ///
     /// # Errors
     /// A text that says what could not be opened.
-    pub fn open_as(id: &str, dir: &Path, brokers: &str) -> Result<Self, String> {
-        let text = format!(
+    pub fn open_with(dir: &Path, upstream: &str, route: &str) -> Result<Self, String> {
+        Self::open_as("bench", TOPIC, dir, upstream, route)
+    }
+
+    /// The configuration of the gateway `id` with data in `dir`, with a route to `topic`.
+    pub fn config(id: &str, topic: &str, dir: &Path, upstream: &str, route: &str) -> String {
+        format!(
             "[gateway]\nid = \"{id}\"\ndata_dir = \"{dir}\"\n\
              [[stream]]\nname = \"data\"\ntopic = \"data/{{device}}\"\nkey = \"device\"\n\
              format = \"json\"\npartitions = {PARTITIONS}\n\
-             [upstream.cluster]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\n\
-             [[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"plant.data\"\n",
+             [[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"{topic}\"\n{route}\
+             [upstream.cluster]\nkind = \"kafka\"\n{upstream}",
             dir = dir.display()
-        );
+        )
+    }
+
+    /// As [`Bench::open_with`], for the gateway `id` and a route to `topic`.
+    ///
+    /// # Errors
+    /// A text that says what could not be opened.
+    pub fn open_as(
+        id: &str,
+        topic: &str,
+        dir: &Path,
+        upstream: &str,
+        route: &str,
+    ) -> Result<Self, String> {
+        let text = Self::config(id, topic, dir, upstream, route);
         let config = Config::parse("bench", &text).map_err(|problem| problem.to_string())?;
         let catalog = Catalog::open(&dir.join("catalog.redb")).map_err(|p| p.to_string())?;
         let streams = Streams::new(&config, &catalog).map_err(|problem| problem.to_string())?;

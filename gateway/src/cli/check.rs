@@ -2,21 +2,27 @@
 
 use std::path::Path;
 
-use super::print_line;
+use super::{ConfigArg, print_line};
 use crate::app::CATALOG_FILE;
 use crate::catalog::{Catalog, SavedSchema};
 use crate::config::{Config, RouteConfig, UpstreamConfig};
 use crate::exit::{Code, Failure};
-use crate::forward::{can_read, subject_of};
+use crate::forward::{Finding, Verdict, can_read, check_online, subject_of};
 
-pub(super) fn check(path: &Path) -> Result<(), Failure> {
-    let config = Config::load(path)?;
-    let changes = schemas(&config);
-    if !changes.is_empty() {
-        let faults: Vec<String> =
-            changes.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
-        return Err(Failure::new(Code::Config, faults.join("\n")));
-    }
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Ask the upstreams whether they would take what the routes carry; nothing is written there.
+    /// Exit 1 if one would not, 75 if one does not answer
+    #[arg(long)]
+    online: bool,
+}
+
+pub(super) fn check(args: &Args) -> Result<(), Failure> {
+    let path = args.config.path();
+    let config = Config::load(&path)?;
+    changed_schemas(&path, &config)?;
     print_line(&format!(
         "{}: good: gateway {}, {} streams, {} queries, {} routes",
         path.display(),
@@ -25,7 +31,47 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
         config.queries.len(),
         config.routes.len(),
     ));
-    Ok(())
+    if !args.online {
+        return Ok(());
+    }
+    let mut findings = Vec::new();
+    for (upstream, found) in check_online(&config) {
+        for finding in found {
+            print_line(&line(&upstream, &finding));
+            findings.push(finding.verdict);
+        }
+    }
+    let count = |verdict| findings.iter().filter(|found| **found == verdict).count();
+    let (troubles, away) = (count(Verdict::Trouble), count(Verdict::Away));
+    let failure = |code, many: usize| {
+        let things = if many == 1 { "1 trouble".to_owned() } else { format!("{many} troubles") };
+        Err(Failure::new(code, format!("{things}; the lines above say what to do")))
+    };
+    match (troubles, away) {
+        (0, 0) => Ok(()),
+        (0, away) => failure(Code::TryAgain, away),
+        (troubles, away) => failure(Code::No, troubles + away),
+    }
+}
+
+fn changed_schemas(path: &Path, config: &Config) -> Result<(), Failure> {
+    let changes = schemas(config);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let faults: Vec<String> =
+        changes.iter().map(|fault| format!("{}: {fault}", path.display())).collect();
+    Err(Failure::new(Code::Config, faults.join("\n")))
+}
+
+fn line(upstream: &str, finding: &Finding) -> String {
+    let kind = match finding.verdict {
+        Verdict::Good => "",
+        Verdict::Note => "note: ",
+        Verdict::Warning => "warning: ",
+        Verdict::Away | Verdict::Trouble => "trouble: ",
+    };
+    format!("{upstream}: {kind}{}", finding.text)
 }
 
 /// Routes whose schema cannot follow the one that was registered last. Nothing is known where the
@@ -51,7 +97,7 @@ fn change(config: &Config, route: &RouteConfig, schema: &str, catalog: &Catalog)
     let subject = subject_of(&route.topic);
     let saved: SavedSchema = catalog.schema(&route.upstream, &subject).ok().flatten()?;
     let url = match config.upstreams.get(&route.upstream)? {
-        UpstreamConfig::Kafka { registry, .. } => &registry.as_ref()?.url,
+        UpstreamConfig::Kafka(kafka) => &kafka.registry.as_ref()?.url,
         UpstreamConfig::Mqtt(_) | UpstreamConfig::Directory { .. } => return None,
     };
     if *url != saved.registry {

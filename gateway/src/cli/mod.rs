@@ -36,8 +36,9 @@ struct Cli {
 enum Command {
     /// Run the gateway
     Run(ConfigArg),
-    /// Read a configuration and its SQL; exit 78 with file, line, key and remedy if it is wrong
-    Check(ConfigArg),
+    /// Read a configuration and its SQL; exit 78 with file, line, key and remedy if it is wrong.
+    /// With --online, ask the upstreams too
+    Check(check::Args),
     /// Simulated nodes, a gateway, windows and an upstream; prints one line of JSON at the end
     Demo(demo::Args),
     /// Look into the journal
@@ -75,7 +76,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(&args.path()),
-        Command::Check(args) => check::check(&args.path()),
+        Command::Check(args) => check::check(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Log(command) => log::log(&command),
         Command::Import(args) => log::import_carried(&args),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::raw::{self, Raw};
+use super::secret::resolve;
 use super::{
     ColumnType, Config, ConfigError, Format, HttpConfig, MqttConfig, Problem, QueryConfig,
     StreamConfig, parse_size, parse_time,
@@ -223,12 +224,7 @@ impl<'a> Checker<'a> {
         let listen = self.address("http.listen", raw.listen.as_ref(), 8080);
         let base = self.base.to_path_buf();
         let token = raw.token.as_ref().and_then(|token| {
-            self.take("http.token", token, |text| match text.strip_prefix("file:") {
-                None => Ok(text.clone()),
-                Some(path) => std::fs::read_to_string(base.join(path))
-                    .map(|token| token.trim().to_owned())
-                    .map_err(|problem| format!("{path}: {problem}; write the token there")),
-            })
+            self.take("http.token", token, |text| resolve(text, &base).map(|t| t.trim().to_owned()))
         });
         if !listen.ip().is_loopback() && token.is_none() && raw.token.is_none() {
             let at = raw.listen.as_ref().map_or(0, |listen| listen.span().start);

@@ -4,12 +4,13 @@ use serde_json::{Value as Json, json};
 
 use super::secret::MASK;
 use super::{
-    Config, LimitsConfig, LinkConfig, MqttVersion, OutboxConfig, RegistryLogin, RouteConfig,
-    RouteOrder, RulesConfig, UpstreamConfig, WhenFull,
+    Config, KafkaConfig, LimitsConfig, LinkConfig, MqttVersion, OutboxConfig, RegistryConfig,
+    RegistryLogin, RouteConfig, RouteOrder, RulesConfig, UpstreamConfig, WhenFull,
 };
 
 /// Client properties whose value is a secret, by a part of their name.
-const SECRET: [&str; 4] = ["password", "secret", "key.pem", "token"];
+const SECRET: [&str; 6] =
+    ["password", "passphrase", "secret", "key.pem", "jaas.config", "oauthbearer.config"];
 
 impl Config {
     /// The configuration as JSON, with secrets masked.
@@ -49,7 +50,6 @@ impl Config {
             .upstreams
             .iter()
             .map(|(name, upstream)| (name.clone(), linked(masked(upstream), self.links.get(name))));
-        let routes = self.routes.iter().map(route);
         json!({
             "gateway": { "id": self.id, "data_dir": self.data_dir },
             "mqtt": {
@@ -84,7 +84,7 @@ impl Config {
             "stream": streams.collect::<Vec<_>>(),
             "query": self.queries.iter().map(|query| &query.sql).collect::<Vec<_>>(),
             "upstream": upstreams.collect::<serde_json::Map<_, _>>(),
-            "route": routes.collect::<Vec<_>>(),
+            "route": self.routes.iter().map(route).collect::<Vec<_>>(),
             "outbox": self.outboxes.iter().map(outbox).collect::<Vec<_>>(),
         })
     }
@@ -129,6 +129,10 @@ fn route(route: &RouteConfig) -> Json {
         },
         "urgent": route.urgent,
         "retain": route.retain,
+        "create": route.topic_config.create,
+        "partitions": route.topic_config.partitions,
+        "replication": route.topic_config.replication,
+        "topic_config": route.topic_config.settings,
     })
 }
 
@@ -144,33 +148,18 @@ fn linked(mut upstream: Json, link: Option<&LinkConfig>) -> Json {
 
 fn masked(upstream: &UpstreamConfig) -> Json {
     match upstream {
-        UpstreamConfig::Kafka { brokers, properties, registry } => {
+        UpstreamConfig::Kafka(KafkaConfig { brokers, compression, properties, registry }) => {
             let shown = properties.iter().map(|(name, value)| {
-                let secret = SECRET.iter().any(|part| name.contains(part));
-                (name.clone(), json!(if secret { MASK } else { value }))
+                let is_secret = SECRET.iter().any(|part| name.contains(part));
+                (name.clone(), json!(value.shown(is_secret)))
             });
             let properties: serde_json::Map<_, _> = shown.collect();
-            let registry = registry.as_ref().map(|registry| {
-                let (username, password, token) = match &registry.login {
-                    Some(RegistryLogin::Basic { username, .. }) => {
-                        (Some(username), Some(MASK), None)
-                    }
-                    Some(RegistryLogin::Token(_)) => (None, None, Some(MASK)),
-                    None => (None, None, None),
-                };
-                json!({
-                    "url": registry.url,
-                    "username": username,
-                    "password": password,
-                    "token": token,
-                    "ca": registry.ca,
-                })
-            });
             json!({
                 "kind": "kafka",
                 "brokers": brokers,
+                "compression": compression.name(),
                 "properties": properties,
-                "registry": registry,
+                "registry": registry.as_ref().map(masked_registry),
             })
         }
         UpstreamConfig::Mqtt(mqtt) => json!({
@@ -195,4 +184,19 @@ fn masked(upstream: &UpstreamConfig) -> Json {
             "rotate_every_ms": millis(rotation.every),
         }),
     }
+}
+
+fn masked_registry(registry: &RegistryConfig) -> Json {
+    let (username, password, token) = match &registry.login {
+        Some(RegistryLogin::Basic { username, .. }) => (Some(username), Some(MASK), None),
+        Some(RegistryLogin::Token(_)) => (None, None, Some(MASK)),
+        None => (None, None, None),
+    };
+    json!({
+        "url": registry.url,
+        "username": username,
+        "password": password,
+        "token": token,
+        "ca": registry.ca,
+    })
 }

@@ -21,10 +21,12 @@ pub use log_lite::WhenFull;
 pub use error::{ConfigError, Problem};
 pub use inbound::OutboxConfig;
 pub use links::{LinkConfig, QuietHours};
+pub use secret::Property;
 pub use units::{parse_size, parse_time};
 pub use upstreams::{
-    MqttUpstream, MqttVersion, RegistryConfig, RegistryLogin, RotationConfig, RouteConfig,
-    RouteFormat, RouteFrom, RouteOrder, UpstreamConfig, UpstreamTls,
+    Compression, KafkaConfig, MqttUpstream, MqttVersion, RegistryConfig, RegistryLogin,
+    RotationConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder, TopicConfig, UpstreamConfig,
+    UpstreamTls,
 };
 
 #[cfg(test)]

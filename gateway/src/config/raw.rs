@@ -162,8 +162,10 @@ pub(super) struct Query {
 pub(super) struct Upstream {
     pub(super) kind: Text,
     pub(super) brokers: Option<Text>,
+    /// none, lz4 or zstd.
+    pub(super) compression: Option<Text>,
     #[serde(default)]
-    pub(super) properties: BTreeMap<String, String>,
+    pub(super) properties: BTreeMap<Text, Text>,
     pub(super) path: Option<Text>,
     pub(super) max_rate: Option<Text>,
     pub(super) daily_budget: Option<Text>,
@@ -213,6 +215,11 @@ pub(super) struct Route {
     pub(super) from: Option<Spanned<toml::Value>>,
     #[serde(default)]
     pub(super) urgent: bool,
+    /// Whether the topic is made where it is not there.
+    pub(super) create: Option<Spanned<bool>>,
+    pub(super) partitions: Option<Spanned<u16>>,
+    pub(super) replication: Option<Spanned<u16>>,
+    pub(super) topic_config: Option<BTreeMap<Text, Text>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -341,3 +341,49 @@ fn an_mqtt_upstream_is_read_with_its_defaults_and_each_fault_says_what_to_write(
         assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
     }
 }
+
+#[test]
+fn a_cluster_has_properties_secrets_and_topics_and_each_fault_says_what_to_write() {
+    let good = GOOD.replace("topic = \"plant.climate\"\n", "")
+        + "topic = \"plant.climate\"\n[upstream.cluster]\nkind = \"kafka\"\nbrokers = \"a:1\"\n\
+           compression = \"zstd\"\n\
+           properties = { \"security.protocol\" = \"SASL_SSL\", \"sasl.password\" = \"s3cret\", \
+           \"sasl.username\" = \"env:PATH\" }\n\
+           [[route]]\nstream = \"climate\"\nupstream = \"cluster\"\ntopic = \"t\"\n\
+           create = false\npartitions = 6\nreplication = 3\n\
+           topic_config = { \"retention.ms\" = \"1000\" }\n";
+    let config = Config::parse("headwater.toml", &good).expect("it is good");
+    let topic = &config.routes[1].topic_config;
+    assert_eq!((topic.create, topic.partitions, topic.replication), (false, Some(6), Some(3)));
+    assert_eq!(config.routes[0].topic_config, TopicConfig::default());
+    let masked = config.masked();
+    let shown = &masked["upstream"]["cluster"];
+    assert_eq!((&shown["compression"], &shown["brokers"]), (&"zstd".into(), &"a:1".into()));
+    assert_eq!(shown["properties"]["sasl.password"], "***");
+    assert_eq!(shown["properties"]["sasl.username"], "env:PATH");
+    assert_eq!(masked["route"][1]["topic_config"]["retention.ms"], "1000");
+    assert!(!format!("{config:?}").contains("s3cret"), "no log line shows it either");
+    for (from, to, key, words) in [
+        ("\"zstd\"", "\"gzip\"", "upstream.cluster.compression", "\"none\", \"lz4\""),
+        ("env:PATH", "file:none", "upstream.cluster.properties.sasl.username", "file none: No"),
+        ("sasl.username", "sasl.user", "upstream.cluster.properties.sasl.user", "No such"),
+        ("SASL_SSL", "SSL", "upstream.cluster.properties.sasl.password", "SASL_SSL"),
+        ("\"s3cret\"", "\"env:HW_NONE\"", "upstream.cluster.properties.sasl.password", "HW_NONE"),
+        (
+            "\"sasl.password\" = \"s3cret\"",
+            "\"ssl.ca.location\" = \"no.pem\"",
+            "upstream.cluster.properties.ssl.ca.location",
+            "a file that is there",
+        ),
+        ("brokers = \"a:1\"\n", "", "upstream.cluster.kind", "brokers ="),
+        ("partitions = 6", "partitions = 0", "route.partitions", "1 or more"),
+        ("replication = 3", "replication = 300", "route.replication", "1 to 100"),
+        ("upstream = \"cluster\"", "upstream = \"files\"", "route.create", "kafka upstream"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = problems(&good.replacen(from, to, 1));
+        let fits = |p: &Problem| p.line > 20 && p.key == key && p.fault.contains(words);
+        assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
+        assert!(found.iter().all(|p| !p.fault.contains("s3cret")), "{found:?}");
+    }
+}

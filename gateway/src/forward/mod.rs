@@ -9,6 +9,7 @@ mod control;
 mod engine;
 mod format;
 mod local;
+mod online;
 mod policy;
 mod run;
 mod status;
@@ -16,6 +17,8 @@ mod upstream;
 
 #[cfg(test)]
 mod simulation;
+
+use crate::config::KafkaConfig;
 
 /// How many records of `topic` a `read_committed` reader finds; 0 where there is no such topic.
 /// Blocks.
@@ -26,8 +29,16 @@ pub fn count_committed(brokers: &str, topic: &str) -> Result<u64, String> {
     upstream::kafka::count_committed(brokers, topic)
 }
 
+/// What is wrong with the properties of a Kafka upstream, by property; nothing is connected.
+pub(crate) fn check_kafka(config: &KafkaConfig) -> Vec<(String, String)> {
+    upstream::kafka::settings::check(config)
+}
+
+pub use online::{Finding, Verdict, check_online};
 pub(crate) use upstream::mqtt::topic::{Names as TopicNames, check as check_mqtt_topic};
 pub(crate) use upstream::mqtt::wire::client_config as check_upstream_tls;
+
+pub(crate) use upstream::{Fault, FaultKind};
 
 pub use control::RouteControl;
 pub use engine::ForwardError;

@@ -125,13 +125,24 @@ impl Forwarder {
         let mut lays = Vec::new();
         let mut destinations = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            let RouteConfig { stream, topic, format, priority, order, from, urgent, .. } = route;
+            let RouteConfig {
+                stream,
+                topic,
+                topic_config,
+                format,
+                priority,
+                order,
+                from,
+                urgent,
+                ..
+            } = route;
             let numbers =
                 streams.get(stream).map(|stream| stream.partitions.clone()).unwrap_or_default();
             destinations.push(Destination {
                 stream: stream.clone(),
                 topic: topic.clone(),
                 partitions: u16::try_from(numbers.len()).unwrap_or(u16::MAX),
+                wanted: topic_config.clone(),
             });
             let mut encoder = Encoder::new(index, stream, *format, rows.clone(), &streams);
             if *format == RouteFormat::Avro
@@ -155,8 +166,9 @@ impl Forwarder {
         let local = Gateway { journal: journal.clone(), catalog, opened, upstream: name.into() };
         let rules = |policy| Rules { policy, link, seed: seed() };
         let mut engine: Box<dyn Turns> = match upstream {
-            UpstreamConfig::Kafka { brokers, properties, .. } => {
-                let kafka = Kafka::new(name, brokers, properties, &identity, destinations);
+            UpstreamConfig::Kafka(config) => {
+                let wire = metrics.wire(name);
+                let kafka = Kafka::new(name, config, &identity, destinations, wire);
                 let rules = rules(Policy::KAFKA);
                 Box::new(Engine::new(rules, kafka, local, lays, scores.clone())?)
             }
@@ -227,7 +239,8 @@ impl Forwarder {
 
 /// The registry of an upstream that has one.
 fn registry(name: &str, upstream: &UpstreamConfig, catalog: &Arc<Catalog>) -> Option<Registry> {
-    let UpstreamConfig::Kafka { registry: Some(config), .. } = upstream else { return None };
+    let UpstreamConfig::Kafka(kafka) = upstream else { return None };
+    let config = kafka.registry.as_ref()?;
     Some(Registry::new(name, config, Arc::clone(catalog)).expect("the URL was checked"))
 }
 

@@ -83,9 +83,27 @@ pub struct ForwardMetrics {
     paused: Family<Labels, Gauge<u64, AtomicU64>>,
     lag: Family<Labels, Gauge<u64, AtomicU64>>,
     transaction_ms: Family<Labels, Gauge<u64, AtomicU64>>,
+    wire_bytes: Family<Labels, Counter>,
+}
+
+/// Bytes that an upstream's client has sent and received, headers of its protocol included.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wire {
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
 }
 
 impl ForwardMetrics {
+    /// The counters of an upstream that tells what is on the wire.
+    pub(super) fn wire(&self, upstream: &str) -> Wire {
+        let of = |direction: &str| {
+            let labels =
+                vec![("upstream", upstream.to_owned()), ("direction", direction.to_owned())];
+            self.wire_bytes.get_or_create_owned(&labels)
+        };
+        Wire { sent: of("sent"), received: of("received") }
+    }
+
     /// Names the counters.
     pub fn register(&self, registry: &mut Registry) {
         let mut add = |name: &str, help: &str, family: &Family<Labels, Counter>| {
@@ -99,6 +117,9 @@ impl ForwardMetrics {
         let bytes = self.bytes.clone();
         let help = "Bytes of keys and values confirmed";
         registry.register_with_unit("forward", help, Unit::Bytes, bytes);
+        let wire_bytes = self.wire_bytes.clone();
+        let help = "Bytes on the wire, without those of TLS and TCP";
+        registry.register_with_unit("forward_wire", help, Unit::Bytes, wire_bytes);
         let help = "Offset of the journal below which the upstream has everything";
         registry.register("forward_position", help, self.position.clone());
         let mut add = |name: &str, help: &str, family: &Family<Labels, Gauge<u64, AtomicU64>>| {

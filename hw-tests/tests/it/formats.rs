@@ -221,7 +221,7 @@ fn a_reading_in_a_block_of_256_costs_little_on_the_wire() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let proxy = Proxy::start().expect("a port");
     let port = proxy.address().port();
-    let kafka = Kafka::start_behind(&dir.path().join("kafka"), Some(port)).expect("a broker");
+    let kafka = Kafka::start_behind(&dir.path().join("kafka"), port).expect("a broker");
     proxy.set_target(Some(kafka.brokers().parse().expect("an address")));
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
     let mut all = Vec::new();

@@ -52,7 +52,7 @@ impl Stage {
         let link = Proxy::start().expect("a port");
         // The broker tells clients the address of the link, so they never go around it.
         let port = link.address().port();
-        let kafka = Kafka::start_behind(&dir.path().join("kafka"), Some(port)).expect("a broker");
+        let kafka = Kafka::start_behind(&dir.path().join("kafka"), port).expect("a broker");
         let broker = kafka.brokers().parse().expect("an address");
         link.set_target(Some(broker));
         let (mqtt, http) = (free_port().expect("a port"), free_port().expect("a port"));

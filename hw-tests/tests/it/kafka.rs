@@ -6,14 +6,13 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use headwater::forward::{ForwardStatus, RouteState, RouteStatus, Stored};
-use hw_tests::journal::{Bench, PARTITIONS};
+use hw_tests::journal::{Bench, PARTITIONS, TOPIC};
 use hw_tests::kafka::{Consumed, Kafka};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use tokio::sync::watch;
 
-const TOPIC: &str = "plant.data";
 const POSITIONS: &str = "headwater.positions";
 
 /// Nothing here takes as long on a machine that works.
@@ -115,7 +114,7 @@ fn every_record_arrives_once_although_forwarder_and_broker_are_killed() {
 }
 
 /// Runs the bench's forwarder on a runtime of its own until the test drops or stops it.
-struct Running {
+pub(crate) struct Running {
     runtime: tokio::runtime::Runtime,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
@@ -123,7 +122,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(bench: &Bench) -> Self {
+    pub(crate) fn start(bench: &Bench) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -136,7 +135,7 @@ impl Running {
         Self { runtime, stop, task, status }
     }
 
-    fn wait(&self, what: &str, until: impl Fn(&RouteStatus) -> bool) -> RouteStatus {
+    pub(crate) fn wait(&self, what: &str, until: impl Fn(&RouteStatus) -> bool) -> RouteStatus {
         let deadline = Instant::now() + LONG;
         loop {
             let status = self.status.routes().remove(0);
@@ -148,7 +147,7 @@ impl Running {
         }
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.stop.send_replace(true);
         self.runtime.block_on(self.task).expect("it ends");
     }

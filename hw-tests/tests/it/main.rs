@@ -6,6 +6,7 @@ mod formats;
 mod forward_rounds;
 mod full_disk;
 mod kafka;
+mod kafka_security;
 mod kills;
 mod mqtt_upstream;
 mod node;

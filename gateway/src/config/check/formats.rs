@@ -59,8 +59,9 @@ fn avro(
 ) -> Result<(), String> {
     let name = &route.upstream;
     match upstreams.get(name) {
-        Some(UpstreamConfig::Kafka { registry: Some(_), .. }) | None => {}
-        Some(UpstreamConfig::Kafka { registry: None, .. }) => {
+        None => {}
+        Some(UpstreamConfig::Kafka(kafka)) if kafka.registry.is_some() => {}
+        Some(UpstreamConfig::Kafka(_)) => {
             return Err(format!(
                 "\"avro\" needs a schema registry: add [upstream.{name}.registry] with url = \
                  \"http://HOST:8081\""

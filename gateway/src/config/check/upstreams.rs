@@ -6,11 +6,16 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::super::{
-    LinkConfig, QuietHours, RotationConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder,
-    StreamConfig, UpstreamConfig, parse_size, parse_time, raw,
+    Compression, KafkaConfig, LinkConfig, Property, QuietHours, RotationConfig, RouteConfig,
+    RouteFormat, RouteFrom, RouteOrder, StreamConfig, TopicConfig, UpstreamConfig, parse_size,
+    parse_time, raw,
 };
 use super::mqtt_upstream::check_topic;
 use super::{Checker, join};
+use crate::forward::check_kafka;
+
+/// Kafka's own limit for a topic is far beyond; this one keeps a typing error from making thousands.
+const TOPIC_PARTITIONS_MAX: u16 = 1000;
 
 /// Bytes a second of a link at least.
 const RATE_MIN: u64 = 128;
@@ -29,37 +34,17 @@ impl Checker<'_> {
         let mut upstreams = BTreeMap::new();
         for (name, upstream) in raw {
             let key = format!("upstream.{}", name.get_ref());
-            if upstream.kind.get_ref() == "mqtt" {
-                if let Some(mqtt) = self.mqtt_upstream(&key, upstream) {
-                    upstreams.insert(name.get_ref().clone(), UpstreamConfig::Mqtt(mqtt));
-                }
-                continue;
-            }
-            let base = self.base;
-            let registry =
-                upstream.registry.as_ref().and_then(|registry| self.registry(&key, registry));
             let rotation = self.rotation(&key, upstream);
-            let checked =
-                self.take(&format!("{key}.kind"), &upstream.kind, |kind| match kind.as_str() {
-                    "kafka" => {
-                        let brokers = upstream
-                            .brokers
-                            .as_ref()
-                            .ok_or("a kafka upstream needs brokers = \"host:9092\"".to_owned())?;
-                        Ok(UpstreamConfig::Kafka {
-                            brokers: brokers.get_ref().clone(),
-                            properties: upstream.properties.clone(),
-                            registry: registry.clone(),
-                        })
-                    }
-                    "directory" => {
-                        let path = upstream.path.as_ref().ok_or(
-                            "a directory upstream needs path = \"/some/where\"".to_owned(),
-                        )?;
-                        Ok(UpstreamConfig::Directory { path: base.join(path.get_ref()), rotation })
-                    }
-                    _ => Err(format!("{kind:?}: write \"kafka\", \"mqtt\" or \"directory\"")),
-                });
+            let checked = match upstream.kind.get_ref().as_str() {
+                "kafka" => self.kafka(&key, upstream).map(UpstreamConfig::Kafka),
+                "mqtt" => self.mqtt_upstream(&key, upstream).map(UpstreamConfig::Mqtt),
+                "directory" => self.directory(&key, upstream, rotation),
+                kind => {
+                    let fault = format!("{kind:?}: write \"kafka\", \"mqtt\" or \"directory\"");
+                    self.fault(upstream.kind.span().start, &format!("{key}.kind"), fault);
+                    None
+                }
+            };
             if let Some(checked) = checked {
                 upstreams.insert(name.get_ref().clone(), checked);
             }
@@ -128,6 +113,93 @@ impl Checker<'_> {
         }
     }
 
+    fn directory(
+        &mut self,
+        key: &str,
+        raw: &raw::Upstream,
+        rotation: RotationConfig,
+    ) -> Option<UpstreamConfig> {
+        let at = raw.kind.span().start;
+        if let Some((name, _)) = raw.properties.first_key_value() {
+            let fault = "only a kafka upstream has properties; remove them";
+            self.fault(name.span().start, &format!("{key}.properties"), fault);
+        }
+        if let Some(compression) = &raw.compression {
+            let fault = "only a kafka upstream compresses; remove the key";
+            self.fault(compression.span().start, &format!("{key}.compression"), fault);
+        }
+        match &raw.path {
+            Some(path) => {
+                Some(UpstreamConfig::Directory { path: self.path(path.get_ref()), rotation })
+            }
+            None => {
+                let fault = "a directory upstream needs path = \"/some/where\"";
+                self.fault(at, &format!("{key}.kind"), fault);
+                None
+            }
+        }
+    }
+
+    fn kafka(&mut self, key: &str, raw: &raw::Upstream) -> Option<KafkaConfig> {
+        let compression = self.take_or(
+            &format!("{key}.compression"),
+            raw.compression.as_ref(),
+            Compression::default(),
+            |name| {
+                Compression::from_name(name)
+                    .ok_or_else(|| format!("{name:?}: write \"none\", \"lz4\" or \"zstd\""))
+            },
+        );
+        let before = self.problems.len();
+        let properties = self.properties(key, &raw.properties);
+        let Some(brokers) = &raw.brokers else {
+            let fault = "a kafka upstream needs brokers = \"host:9092\"";
+            self.fault(raw.kind.span().start, &format!("{key}.kind"), fault);
+            return None;
+        };
+        let brokers = brokers.get_ref().clone();
+        let registry = raw.registry.as_ref().and_then(|registry| self.registry(key, registry));
+        let config = KafkaConfig { brokers, compression, properties, registry };
+        // What a property lacks is not the fault of the others.
+        if self.problems.len() == before {
+            for (property, fault) in check_kafka(&config) {
+                let written = raw.properties.keys().find(|name| *name.get_ref() == property);
+                let at = written.map_or(raw.kind.span().start, |name| name.span().start);
+                self.fault(at, &format!("{key}.properties.{property}"), fault);
+            }
+        }
+        Some(config)
+    }
+
+    fn properties(
+        &mut self,
+        key: &str,
+        raw: &BTreeMap<Spanned<String>, Spanned<String>>,
+    ) -> BTreeMap<String, Property> {
+        let base = self.base.to_path_buf();
+        let mut properties = BTreeMap::new();
+        for (name, text) in raw {
+            let name = name.get_ref();
+            let value = self.take(&format!("{key}.properties.{name}"), text, |text| {
+                let value = Property::read(text, &base)?;
+                if !name.ends_with(".location") || text == "probe" {
+                    return Ok(value);
+                }
+                let value = value.below(&base);
+                match std::fs::metadata(value.value()) {
+                    Ok(_) => Ok(value),
+                    Err(why) => {
+                        Err(format!("{text}: {why}; give the path of a file that is there"))
+                    }
+                }
+            });
+            if let Some(value) = value {
+                properties.insert(name.clone(), value);
+            }
+        }
+        properties
+    }
+
     pub(super) fn routes(
         &mut self,
         raw: &[raw::Route],
@@ -183,6 +255,11 @@ impl Checker<'_> {
                 self.take_or("route.from", route.from.as_ref(), RouteFrom::Earliest, |from| {
                     check_from(from)
                 });
+            let is_kafka = |name: &String| {
+                let raw = upstreams.iter().find(|(known, _)| known.get_ref() == name);
+                raw.is_some_and(|(_, raw)| raw.kind.get_ref() == "kafka")
+            };
+            let topic_config = self.topic_config(route, upstream.as_ref().is_none_or(is_kafka));
             let (Some(stream), Some(upstream), Some(topic)) = (stream, upstream, topic) else {
                 continue;
             };
@@ -200,6 +277,7 @@ impl Checker<'_> {
                 stream,
                 upstream,
                 topic,
+                topic_config,
                 format,
                 priority,
                 order,
@@ -211,6 +289,53 @@ impl Checker<'_> {
         }
         routes
     }
+
+    fn topic_config(&mut self, route: &raw::Route, is_kafka: bool) -> TopicConfig {
+        let create = route.create.as_ref().is_none_or(|create| *create.get_ref());
+        let settings = route.topic_config.as_ref().and_then(|all| all.first_key_value());
+        let written = [
+            ("route.partitions", route.partitions.as_ref().map(Spanned::span)),
+            ("route.replication", route.replication.as_ref().map(Spanned::span)),
+            ("route.topic_config", settings.map(|(name, _)| name.span())),
+            ("route.create", route.create.as_ref().map(Spanned::span)),
+        ];
+        for (key, at) in written {
+            if let Some(at) = at.filter(|_| !is_kafka) {
+                self.fault(
+                    at.start,
+                    key,
+                    "only topics of a kafka upstream are made; remove the key",
+                );
+            }
+        }
+        let number = |max: u16| {
+            move |number: &u16| match number {
+                0 => Err("0: write 1 or more".to_owned()),
+                _ if *number > max => Err(format!("{number}: write 1 to {max}")),
+                _ => Ok(Some(*number)),
+            }
+        };
+        TopicConfig {
+            create,
+            partitions: self.take_or(
+                "route.partitions",
+                route.partitions.as_ref(),
+                None,
+                number(TOPIC_PARTITIONS_MAX),
+            ),
+            replication: self.take_or(
+                "route.replication",
+                route.replication.as_ref(),
+                None,
+                number(100),
+            ),
+            settings: route.topic_config.iter().flatten().map(text_pair).collect(),
+        }
+    }
+}
+
+fn text_pair((name, value): (&Spanned<String>, &Spanned<String>)) -> (String, String) {
+    (name.get_ref().clone(), value.get_ref().clone())
 }
 
 fn check_format(text: &str) -> Result<RouteFormat, String> {
@@ -266,7 +391,7 @@ fn is_mqtt(upstreams: &BTreeMap<Spanned<String>, raw::Upstream>, name: &str) -> 
 }
 
 /// Kafka's rule for topics, which also makes them safe as names of directories.
-fn check_kafka_topic(topic: &str) -> Result<String, String> {
+pub(super) fn check_kafka_topic(topic: &str) -> Result<String, String> {
     let fits = (1..=249).contains(&topic.len())
         && !matches!(topic, "." | "..")
         && topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));

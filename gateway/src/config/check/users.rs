@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::Spanned;
 
+use super::super::secret::resolve;
 use super::super::{AnonymousConfig, LimitsConfig, RulesConfig, UserConfig, parse_size, raw};
 use super::{Checker, check_name};
 use crate::mqtt::{check_password_hash, check_rule};
@@ -15,6 +16,7 @@ impl Checker<'_> {
     pub(super) fn users(&mut self, raw: &[raw::User]) -> Vec<UserConfig> {
         let mut users = Vec::new();
         let mut names = BTreeSet::new();
+        let base = self.base.to_path_buf();
         for user in raw {
             let name = self.take("user.name", &user.name, |name| {
                 let name = check_name(name)?;
@@ -24,7 +26,8 @@ impl Checker<'_> {
                 Err(format!("there are two users {name:?}; remove one or choose another name"))
             });
             let hash = self.take("user.password", &user.password, |hash| {
-                check_password_hash(hash).map(|()| hash.clone())
+                let hash = resolve(hash, &base)?;
+                check_password_hash(&hash).map(|()| hash)
             });
             let mut rules = self.rules("user", [&user.publish, &user.subscribe, &user.deny]);
             let gateway = user.gateway.as_ref();

@@ -145,6 +145,7 @@ fn directory<D: Disk>(disk: D, path: &Path, incarnation: &str) -> Directory<D> {
             stream: route.stream,
             topic: route.topic,
             partitions: PARTITIONS,
+            wanted: route.topic_config,
         })
         .collect();
     Directory::new(disk, path.to_owned(), "g", incarnation, destinations)

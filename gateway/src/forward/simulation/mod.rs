@@ -23,7 +23,9 @@ use super::policy::resume::Mark;
 use super::status::{ForwardMetrics, Scores};
 use super::upstream::{Fault, Upstream};
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::{Config, LinkConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder};
+use crate::config::{
+    Config, LinkConfig, RouteConfig, RouteFormat, RouteFrom, RouteOrder, TopicConfig,
+};
 use crate::journal::{ReadError, Record};
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
@@ -155,6 +157,7 @@ impl World {
             stream: stream.into(),
             upstream: "up".into(),
             topic: format!("t.{stream}"),
+            topic_config: TopicConfig::default(),
             format: RouteFormat::Json,
             priority,
             order: RouteOrder::Log,

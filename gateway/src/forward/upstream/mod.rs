@@ -4,6 +4,7 @@ pub(in crate::forward) mod directory;
 pub(in crate::forward) mod kafka;
 pub(in crate::forward) mod mqtt;
 
+use crate::config::TopicConfig;
 use crate::forward::engine::batch::OutRecord;
 use crate::forward::policy::dead::Refusal;
 use crate::forward::policy::position::Position;
@@ -12,7 +13,7 @@ use crate::forward::policy::stored::Witness;
 
 /// What a fault means for what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::forward) enum FaultKind {
+pub(crate) enum FaultKind {
     /// Goes away by itself: try again soon.
     Retry,
     /// Needs a human: wrong credentials, a missing right. Tried again at leisure.
@@ -24,11 +25,11 @@ pub(in crate::forward) enum FaultKind {
 /// Why something could not be done; the message says what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub(in crate::forward) struct Fault {
+pub(crate) struct Fault {
     /// What it means.
-    pub(in crate::forward) kind: FaultKind,
+    pub(crate) kind: FaultKind,
     /// What happened and what to do.
-    pub(in crate::forward) message: String,
+    pub(crate) message: String,
 }
 
 impl Fault {
@@ -77,6 +78,8 @@ pub(in crate::forward) struct Destination {
     pub(in crate::forward) topic: String,
     /// Partitions of the stream.
     pub(in crate::forward) partitions: u16,
+    /// What the topic is to be like.
+    pub(in crate::forward) wanted: TopicConfig,
 }
 
 /// The other end of routes. After an error of any call the caller drops what it had under way and

@@ -8,12 +8,42 @@ use crate::forward::upstream::{Fault, FaultKind};
 /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, and the client's word for both.
 const FENCED: [i32; 3] = [47, 90, -144];
 
+const TIMEOUT: &str = "raise transaction.max.timeout.ms of the brokers, or set \
+                       transaction.timeout.ms in the upstream's properties";
+
 /// Another gateway has this one's identity.
 pub(in crate::forward) fn rival() -> Fault {
     Fault::fenced(
         "another gateway with this id and data directory took over (a copied data directory?). \
          Stop one of the two; the copy needs a data directory of its own. Then restart this one",
     )
+}
+
+/// A right on a topic is missing.
+pub(in crate::forward) fn right(topic: &str, missing: &str) -> Fault {
+    Fault::refused(format!(
+        "topic {topic}: the user has no right {missing}: kafka-acls.sh --add --allow-principal \
+         User:NAME --operation {missing} --topic {topic}"
+    ))
+}
+
+/// The cluster allows no transaction to stay open as long as ours may.
+pub(in crate::forward) fn timeout(ours_ms: u32, max_ms: u32) -> Fault {
+    Fault::refused(format!(
+        "transactions cannot be started: the cluster's transaction.max.timeout.ms is {max_ms}, ours \
+         are {ours_ms}: {TIMEOUT}"
+    ))
+}
+
+/// The number that says what a connection suffered: a broker that refuses our certificate closes it
+/// with an alert, which the client takes for a lost one.
+pub(in crate::forward) fn meant(code: i32, reason: &str) -> i32 {
+    if code == -195 && reason.contains("SSL alert") { -181 } else { code }
+}
+
+/// What an error of this number means, if it is known.
+pub(in crate::forward) fn kind(code: i32) -> Option<FaultKind> {
+    remedy(code).map(|(kind, _)| kind)
 }
 
 /// `what` failed with `problem`, whose number is `code`; `last` is the last trouble that the client
@@ -27,8 +57,13 @@ pub(in crate::forward) fn fault(
     if code.is_some_and(|code| FENCED.contains(&code)) {
         return rival();
     }
-    if let Some((kind, remedy)) = code.and_then(remedy) {
-        return Fault { kind, message: format!("{what}: {problem}: {remedy}") };
+    let refused = |code: i32| kind(code) == Some(FaultKind::Refused);
+    // A connection that was refused is lost as well, which says less.
+    let says_why = last.is_some_and(|(last, _)| refused(last)) && !code.is_some_and(refused);
+    if let Some((kind, remedy)) = code.filter(|_| !says_why).and_then(remedy) {
+        let why = last.filter(|(last, _)| code == Some(*last));
+        let why = why.map_or_else(String::new, |(_, reason)| format!(" ({reason})"));
+        return Fault { kind, message: format!("{what}: {problem}{why}: {remedy}") };
     }
     match last.and_then(|(code, reason)| Some((remedy(code)?, reason))) {
         Some(((kind, remedy), reason)) => {
@@ -43,12 +78,28 @@ fn remedy(code: i32) -> Option<(FaultKind, &'static str)> {
     Some(match code {
         // No broker up, connection lost, name not found.
         -187 | -195 | -193 => (Retry, "is the cluster up, and are the upstream's brokers right?"),
-        // Credentials, SASL, its mechanism, TLS.
-        -169 | 58 | 33 | -181 => (Refused, "check sasl.* and ssl.* in the upstream's properties"),
-        29 => (Refused, "give the user Write, Read, Describe and Create on the topic"),
-        53 => (Refused, "give the user Write and Describe on the transactional id"),
-        31 => (Refused, "give the user IdempotentWrite, and Create or make the topics by hand"),
-        50 => (Refused, "set transaction.timeout.ms in properties, or raise the broker's maximum"),
+        -169 | 58 => (
+            Refused,
+            "the cluster does not know this user and password: check sasl.* in properties",
+        ),
+        33 => (Refused, "the cluster has another sasl.mechanism: check it in properties"),
+        -181 => (
+            Refused,
+            "check ssl.* in properties: is ssl.ca.location the CA of the brokers, their address a \
+             name in their certificate, and do they want ssl.certificate.location?",
+        ),
+        29 => (
+            Refused,
+            "give the user Write and Describe on the topic, Read too on headwater.positions, and \
+             Create where it is to be made (kafka-acls.sh --add)",
+        ),
+        53 => (
+            Refused,
+            "give the user Write and Describe on transactional ids that begin with the gateway's \
+             id (kafka-acls.sh --add --transactional-id ID. --resource-pattern-type prefixed)",
+        ),
+        31 => (Refused, "give the user Create on the cluster, or make the topics by hand"),
+        50 => (Refused, TIMEOUT),
         // A message, a batch of them.
         10 | 18 => {
             (Refused, "raise max.message.bytes of the topic, or lower message.max.bytes here")
@@ -86,5 +137,9 @@ mod tests {
         assert!(down.message.contains("is the cluster up"), "{down}");
         assert_eq!(timeout((-169, "bad password")).kind, FaultKind::Refused);
         assert_eq!(timeout((-1, "odd")).kind, FaultKind::Retry);
+        let lost =
+            fault("metadata", "lost", Some(-195), Some((meant(-195, "SSL alert 42"), "why")));
+        assert_eq!(lost.kind, FaultKind::Refused);
+        assert!(lost.message.contains("(why): check ssl.*"), "{lost}");
     }
 }

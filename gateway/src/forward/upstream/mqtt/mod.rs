@@ -49,6 +49,18 @@ pub(in crate::forward) const POLICY: Policy = Policy {
 /// was saved is sent again.
 const MARK_EVERY_MS: u64 = 1_000;
 
+/// Connects once, under a client id that no route has, and sends nothing.
+///
+/// # Errors
+/// [`Fault`]: why the peer would not take a connection.
+pub(in crate::forward) fn reach(config: &MqttUpstream, gateway: &str) -> Result<(), Fault> {
+    let (gateway, incarnation) = (gateway.to_owned(), String::new());
+    let config = MqttUpstream { client_id: None, ..config.clone() };
+    let identity = Identity { gateway, incarnation };
+    let mut peer = Mqtt::new(wire::Tcp::new(&config), "check", &config, &identity, Vec::new());
+    peer.open().map(drop)
+}
+
 /// A route to the peer.
 pub(in crate::forward) struct MqttRoute {
     stream: String,

@@ -1,7 +1,9 @@
 //! A real Kafka broker: one KRaft node from Maven Central, on free ports of the loopback.
 
+pub mod secure;
 mod tools;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
@@ -28,7 +30,24 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub struct Kafka {
     dir: PathBuf,
     brokers: String,
+    /// Its other addresses, by listener.
+    listeners: BTreeMap<&'static str, String>,
+    /// More arguments of Java.
+    arguments: Vec<String>,
     child: Option<Child>,
+}
+
+/// What a broker has beside the plain listener and the usual properties.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Other listeners, by the name of their protocol.
+    pub listeners: Vec<&'static str>,
+    /// Lines of its properties.
+    pub properties: String,
+    /// More arguments when the storage is formatted.
+    pub format: Vec<String>,
+    /// More arguments of Java.
+    pub java: Vec<String>,
 }
 
 /// A record as a reader of committed data sees it.
@@ -62,14 +81,23 @@ impl Kafka {
     /// # Errors
     /// What could not be run; the broker's own words are in `dir/kafka.log`.
     pub fn start(dir: &Path) -> io::Result<Self> {
-        Self::start_behind(dir, None)
+        Self::start_with(dir, Options::default())
     }
 
-    /// The same, for clients that reach it at the port `proxy` of the loopback.
+    /// Starts a broker that clients reach at the port `proxy` of the loopback.
     ///
     /// # Errors
     /// As [`Kafka::start`].
-    pub fn start_behind(dir: &Path, proxy: Option<u16>) -> io::Result<Self> {
+    pub fn start_behind(dir: &Path, proxy: u16) -> io::Result<Self> {
+        let properties = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{proxy}\n");
+        Self::start_with(dir, Options { properties, ..Options::default() })
+    }
+
+    /// Starts a broker with more than the usual.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn start_with(dir: &Path, options: Options) -> io::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let installed = Command::new(root.join("deploy/kafka/install.sh")).status()?;
         if !installed.success() {
@@ -78,16 +106,27 @@ impl Kafka {
         let (port, controller) = (free_port()?, free_port()?);
         let libs = root.join("build/kafka/libs").canonicalize()?;
         fs::create_dir_all(dir)?;
-        let advertised = proxy.unwrap_or(port);
-        fs::write(dir.join("server.properties"), properties(dir, port, advertised, controller))?;
-        let mut kafka =
-            Self { dir: dir.to_path_buf(), brokers: format!("127.0.0.1:{port}"), child: None };
+        let mut listeners = BTreeMap::new();
+        for name in options.listeners {
+            listeners.insert(name, format!("127.0.0.1:{}", free_port()?));
+        }
+        let mut text = properties(dir, port, controller, &listeners);
+        text.push_str(&options.properties);
+        fs::write(dir.join("server.properties"), text)?;
+        let mut kafka = Self {
+            dir: dir.to_path_buf(),
+            brokers: format!("127.0.0.1:{port}"),
+            listeners,
+            arguments: options.java,
+            child: None,
+        };
         fs::write(dir.join("classpath"), format!("{}/*", libs.display()))?;
         let config = dir.join("server.properties");
         let formatted = kafka
             .java("kafka.tools.StorageTool")?
             .args(["format", "--standalone", "--ignore-formatted", "-t", CLUSTER_ID, "-c"])
             .arg(&config)
+            .args(options.format)
             .status()?;
         if !formatted.success() {
             return Err(kafka.trouble("the storage could not be formatted"));
@@ -99,6 +138,14 @@ impl Kafka {
     /// `host:port`, for clients.
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// `host:port` of another listener.
+    ///
+    /// # Panics
+    /// If it was not asked for in [`Options`].
+    pub fn listener(&self, name: &str) -> &str {
+        self.listeners.get(name).expect("the options name it")
     }
 
     /// Starts it again on the same port, if it does not run, and returns when it answers.
@@ -204,7 +251,9 @@ impl Kafka {
     fn java(&self, class: &str) -> io::Result<Command> {
         let log = File::options().create(true).append(true).open(self.dir.join("kafka.log"))?;
         let mut java = Command::new("java");
-        java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(&self.arguments)
+            .arg("-cp")
             .arg(fs::read_to_string(self.dir.join("classpath"))?)
             .arg(class)
             .stdin(Stdio::null())
@@ -250,14 +299,22 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn properties(dir: &Path, port: u16, advertised: u16, controller: u16) -> String {
+fn properties(
+    dir: &Path,
+    port: u16,
+    controller: u16,
+    others: &BTreeMap<&'static str, String>,
+) -> String {
     let logs = dir.join("logs");
+    let more: String =
+        others.iter().map(|(name, address)| format!(",{name}://{address}")).collect();
+    let protocols: String = others.keys().map(|name| format!(",{name}:{name}")).collect();
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{more}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more}\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}\n\
          inter.broker.listener.name=PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\

@@ -1,0 +1,151 @@
+//! A producer of transactions from its init to its first error.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+
+use super::watch::{Watch, Watched, lock};
+use super::{INIT, REQUEST, SETTLE, refusals};
+use crate::forward::policy::dead::Refusal;
+use crate::forward::upstream::{Fault, SendError};
+
+/// A producer and what it has under way.
+pub(super) struct Session {
+    producer: ThreadedProducer<Watch>,
+    watched: Arc<Watched>,
+    /// By route: true where the topic has as many partitions as the stream.
+    pub(super) explicit: Vec<bool>,
+    pub(super) positions_partition: i32,
+    sent: u64,
+    /// Routes and offsets of the transaction's records, by their number in it.
+    places: Vec<(usize, u64)>,
+}
+
+impl Session {
+    /// Of a producer that is past its init.
+    pub(super) fn new(
+        producer: ThreadedProducer<Watch>,
+        watched: Arc<Watched>,
+        explicit: Vec<bool>,
+        positions_partition: i32,
+    ) -> Self {
+        Self { producer, watched, explicit, positions_partition, sent: 0, places: Vec::new() }
+    }
+
+    pub(super) fn begin(&mut self) -> Result<(), Fault> {
+        self.places.clear();
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|problem| self.fault("a transaction cannot begin", &problem))
+    }
+
+    pub(super) fn send(
+        &mut self,
+        mut message: BaseRecord<'_, [u8], [u8], usize>,
+    ) -> Result<(), SendError> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            match self.producer.send(message) {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(());
+                }
+                Err((KafkaError::MessageProduction(Code::QueueFull), back))
+                    if Instant::now() < deadline =>
+                {
+                    message = back;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err((KafkaError::MessageProduction(Code::MessageSizeTooLarge), _)) => {
+                    return Err(SendError::TooLarge);
+                }
+                Err((problem, _)) => {
+                    return Err(SendError::Fault(self.fault("a record was not taken", &problem)));
+                }
+            }
+        }
+    }
+
+    /// The number that the delivery of the next record carries, which is the one at `offset` of
+    /// `route`.
+    pub(super) fn place(&mut self, route: usize, offset: u64) -> usize {
+        self.places.push((route, offset));
+        self.places.len()
+    }
+
+    /// What was refused, once no more news of it comes.
+    pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let mut deliveries = lock(&self.watched.deliveries);
+        let mut known = 0;
+        while !deliveries.refused.is_empty() && deliveries.reported() > known {
+            known = deliveries.reported();
+            (deliveries, _) = self
+                .watched
+                .news
+                .wait_timeout_while(deliveries, refusals::QUIET, |deliveries| {
+                    deliveries.reported() <= known && known < self.sent
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let is_all_known = deliveries.reported() == self.sent;
+        refusals::suspects(&deliveries.refused, &self.places, is_all_known)
+    }
+
+    /// Commits what was sent since the begin.
+    pub(super) fn commit(&self) -> Result<(), Fault> {
+        self.acknowledged()?;
+        let committed = self.producer.commit_transaction(SETTLE);
+        committed.map_err(|problem| self.fault("a transaction was not confirmed", &problem))
+    }
+
+    /// Waits until the brokers have all that was sent. rdkafka's commit flushes first, and its flush
+    /// sleeps 100 ms on a queue that its own thread empties; with nothing in flight it does not.
+    fn acknowledged(&self) -> Result<(), Fault> {
+        let deliveries = lock(&self.watched.deliveries);
+        let (deliveries, _) = self
+            .watched
+            .news
+            .wait_timeout_while(deliveries, SETTLE, |deliveries| {
+                deliveries.acknowledged < self.sent && deliveries.failed.is_none()
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let failed = deliveries.failed.clone();
+        let missing = self.sent - deliveries.acknowledged;
+        drop(deliveries);
+        match failed {
+            Some(problem) => Err(self.fault("a record was refused", &problem)),
+            None if missing > 0 => {
+                let timeout = KafkaError::Flush(Code::OperationTimedOut);
+                Err(self.fault(&format!("{missing} records were not acknowledged"), &timeout))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn fault(&self, what: &str, problem: &KafkaError) -> Fault {
+        self.watched.fault(what, problem)
+    }
+}
+
+/// Init on the same handle until it works: it may take the coordinator a while to settle what a
+/// predecessor left.
+///
+/// # Errors
+/// What the client says.
+pub(super) fn init(
+    producer: &ThreadedProducer<Watch>,
+    watched: &Watched,
+) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + INIT;
+    loop {
+        match producer.init_transactions(REQUEST) {
+            Err(KafkaError::Transaction(problem))
+                if problem.is_retriable() && Instant::now() < deadline && !watched.is_refused() =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
+}
