@@ -14,11 +14,11 @@ use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
 use crate::chain::Chain;
-use crate::config::Config;
+use crate::config::{Config, UpstreamConfig};
 use crate::exit::{Code, Failure};
 use crate::forward::{ForwardMetrics, Forwarder, Identity, RouteControl, Surroundings};
 use crate::http::{Ask, HttpServer, Sources};
-use crate::inbound::{self, InboundMetrics, Outbox, Positions};
+use crate::inbound::{self, InboundMetrics, Outbox, Positions, Topic};
 use crate::journal::{Journal, JournalOptions, Recovery};
 use crate::mqtt::{MqttControl, MqttMetrics, MqttServer, MqttState, Renewal};
 use crate::node::Nodes;
@@ -402,13 +402,21 @@ impl House {
         let metrics = InboundMetrics::default();
         metrics.register(&mut self.registry);
         let mut asks: Vec<Ask> = Vec::new();
-        for outbox in &self.config.outboxes {
-            let with = inbound::Surroundings {
-                intake: intake.clone(),
-                positions: positions.clone(),
-                metrics: metrics.clone(),
+        let with = || inbound::Surroundings {
+            intake: intake.clone(),
+            positions: positions.clone(),
+            metrics: metrics.clone(),
+        };
+        let outboxes = self.config.outboxes.iter().map(|outbox| Outbox::source(outbox, with()));
+        let topics = self.config.sources.iter().filter_map(|source| {
+            let UpstreamConfig::Kafka(cluster) = self.config.upstreams.get(&source.upstream)?
+            else {
+                return None;
             };
-            let source = Outbox::source(outbox, with);
+            let catalog = Arc::clone(&self.catalog);
+            Some(Topic::source(source, cluster, &self.config.id, catalog, with()))
+        });
+        for source in outboxes.chain(topics) {
             let status = source.status();
             asks.push(Arc::new(move || json!(status())));
             let stop = stop.clone();

@@ -47,6 +47,7 @@ impl Config {
             upstreams,
             links,
             routes,
+            sources,
             outboxes,
         } = self;
         let plain = [
@@ -60,6 +61,7 @@ impl Config {
             ("http.token", http.token != new.http.token),
             ("[log]", *log != new.log),
             ("[[route]]", *routes != new.routes),
+            ("[[source]]", *sources != new.sources),
             ("[[outbox]]", *outboxes != new.outboxes),
         ];
         let mut restarts: Vec<String> =

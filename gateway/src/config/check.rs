@@ -160,6 +160,7 @@ impl<'a> Checker<'a> {
         let links = self.links(&raw.upstream);
         let routes = self.routes(&raw.route, &raw.upstream, &names, &streams);
         self.formats(&raw.route, &routes, &streams, &queries, &upstreams);
+        let sources = self.sources(&raw.source, &upstreams, &routes);
         let outboxes = self.outboxes(&raw.outbox);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
         Config {
@@ -174,6 +175,7 @@ impl<'a> Checker<'a> {
             upstreams,
             links,
             routes,
+            sources,
             outboxes,
         }
     }

@@ -5,7 +5,8 @@ use serde_json::{Value as Json, json};
 use super::secret::MASK;
 use super::{
     Config, KafkaConfig, LimitsConfig, LinkConfig, MqttVersion, OutboxConfig, RegistryConfig,
-    RegistryLogin, RouteConfig, RouteOrder, RulesConfig, UpstreamConfig, WhenFull,
+    RegistryLogin, RouteConfig, RouteOrder, RulesConfig, SourceConfig, SourceStart, UpstreamConfig,
+    WhenFull,
 };
 
 /// Client properties whose value is a secret, by a part of their name.
@@ -85,6 +86,7 @@ impl Config {
             "query": self.queries.iter().map(|query| &query.sql).collect::<Vec<_>>(),
             "upstream": upstreams.collect::<serde_json::Map<_, _>>(),
             "route": self.routes.iter().map(route).collect::<Vec<_>>(),
+            "source": self.sources.iter().map(source).collect::<Vec<_>>(),
             "outbox": self.outboxes.iter().map(outbox).collect::<Vec<_>>(),
         })
     }
@@ -104,6 +106,22 @@ fn role(rules: &RulesConfig, limits: LimitsConfig) -> serde_json::Map<String, Js
         [("publish", &rules.publish), ("subscribe", &rules.subscribe), ("deny", &rules.deny)];
     let rules = rules.into_iter().map(|(key, list)| (key.to_owned(), json!(list)));
     rules.chain(limits.into_iter().map(|(key, limit)| (key.to_owned(), json!(limit)))).collect()
+}
+
+fn source(source: &SourceConfig) -> Json {
+    json!({
+        "name": source.name,
+        "upstream": source.upstream,
+        "topic": source.topic,
+        "publish": source.publish.to_string(),
+        "expiry_ms": source.expiry.map(millis),
+        "retain": source.retain,
+        "from": match source.from {
+            SourceStart::Latest => json!("latest"),
+            SourceStart::Earliest => json!("earliest"),
+            SourceStart::Time(time_ms) => json!(time_ms),
+        },
+    })
 }
 
 fn outbox(outbox: &OutboxConfig) -> Json {

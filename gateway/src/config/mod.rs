@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use log_lite::WhenFull;
 
 pub use error::{ConfigError, Problem};
-pub use inbound::OutboxConfig;
+pub use inbound::{OutboxConfig, SourceConfig, SourceStart};
 pub use links::{LinkConfig, QuietHours};
 pub use secret::Property;
 pub use units::{parse_size, parse_time};
@@ -59,6 +59,8 @@ pub struct Config {
     pub links: BTreeMap<String, LinkConfig>,
     /// What goes there.
     pub routes: Vec<RouteConfig>,
+    /// Topics of clusters that come in.
+    pub sources: Vec<SourceConfig>,
     /// Tables of local applications that are read.
     pub outboxes: Vec<OutboxConfig>,
 }

@@ -29,6 +29,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) route: Vec<Route>,
     #[serde(default)]
+    pub(super) source: Vec<Source>,
+    #[serde(default)]
     pub(super) outbox: Vec<Outbox>,
     #[serde(default)]
     pub(super) logs: BTreeMap<Text, NamedLog>,
@@ -230,4 +232,16 @@ pub(super) struct Outbox {
     pub(super) table: Option<Text>,
     pub(super) topic: Text,
     pub(super) delete: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Source {
+    pub(super) name: Option<Text>,
+    pub(super) upstream: Text,
+    pub(super) topic: Text,
+    pub(super) publish: Text,
+    pub(super) expiry: Option<Text>,
+    pub(super) retain: Option<bool>,
+    pub(super) from: Option<Text>,
 }

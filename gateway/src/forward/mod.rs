@@ -38,6 +38,7 @@ pub use online::{Finding, Verdict, check_online};
 pub(crate) use upstream::mqtt::topic::{Names as TopicNames, check as check_mqtt_topic};
 pub(crate) use upstream::mqtt::wire::client_config as check_upstream_tls;
 
+pub(crate) use upstream::kafka::{Extent, TopicFeed, TopicRecord};
 pub(crate) use upstream::{Fault, FaultKind};
 
 pub use control::RouteControl;

@@ -37,6 +37,11 @@ pub(super) fn of<'a>(publish: &Publish<'a>) -> Option<(&'a str, u64)> {
     source.zip(position)
 }
 
+/// True for names that the identity uses: what comes from elsewhere must not bring them along.
+pub(super) fn is_own(name: &str) -> bool {
+    matches!(name, SOURCE | POSITION)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 //! The way in for what comes neither from a device nor from a query: rows that a local application
-//! left in its database (`outbox`).
+//! left in its database (`outbox`), records of a topic of the cluster (`topic`).
 //!
 //! Each record carries its identity (`identity`: where it comes from and its position there) into the
 //! journal, and `positions` reads from the journal how far each source is. So a source goes on exactly
@@ -14,9 +14,11 @@ mod positions;
 mod run;
 mod status;
 mod template;
+mod topic;
 
 pub use outbox::{Outbox, check_table};
 pub use positions::Positions;
 pub use run::{Inbound, Surroundings};
 pub use status::{InboundMetrics, InboundState, InboundStatus};
 pub use template::TopicTemplate;
+pub use topic::Topic;

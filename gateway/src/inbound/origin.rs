@@ -16,6 +16,10 @@ pub(super) struct Item {
     pub(super) payload: Vec<u8>,
     /// Properties of MQTT 5 beside the identity, encoded.
     pub(super) properties: Vec<u8>,
+    /// The retain flag.
+    pub(super) retain: bool,
+    /// Why the payload is not whole; it is then stored as rejected.
+    pub(super) rejected: Option<String>,
 }
 
 /// Why nothing could be read; the message says what to do.
@@ -40,6 +44,15 @@ impl Fault {
     }
 }
 
+/// Records that an origin has passed over, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Skipped {
+    /// Their time to live was over.
+    pub(super) expired: u64,
+    /// They were deleted there before they were read.
+    pub(super) missed: u64,
+}
+
 /// A place where records come from.
 pub(super) trait Origin: Send {
     /// Opens it and goes to where `next` says: the first position of a source that the journal does
@@ -61,4 +74,9 @@ pub(super) trait Origin: Send {
     /// # Errors
     /// [`Fault`]; it has to be opened again.
     fn settled(&mut self, source: &str, next: u64) -> Result<(), Fault>;
+
+    /// What was passed over since the last call.
+    fn skipped(&mut self) -> Skipped {
+        Skipped::default()
+    }
 }

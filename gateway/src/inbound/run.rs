@@ -175,7 +175,9 @@ impl Inbound {
             return Step::Wait(LOOK);
         }
         let positions = &self.positions;
-        match self.origin.open(&|source| positions.next(source)) {
+        let opened = self.origin.open(&|source| positions.next(source));
+        self.score.skipped(self.origin.skipped());
+        match opened {
             Ok(()) => {
                 self.state = State::Open;
                 self.score.running();
@@ -190,6 +192,7 @@ impl Inbound {
             Ok(items) => items,
             Err(fault) => return self.fail(&fault),
         };
+        self.score.skipped(self.origin.skipped());
         if items.is_empty() {
             self.score.running();
             return Step::Wait(self.poll);
@@ -204,20 +207,24 @@ impl Inbound {
     }
 
     fn append(&mut self, item: Item) -> Result<(), Fault> {
-        let Item { source, position, topic, payload, mut properties } = item;
+        let Item { source, position, topic, payload, mut properties, retain, rejected } = item;
         identity::put(&mut properties, &source, position);
         let message = Incoming {
             client: "",
             topic: &topic,
             payload: &payload,
             qos: 1,
-            retain: false,
+            retain,
             packet_id: None,
             properties: &properties,
             now_ms: unix_ms(),
             relayed: None,
         };
-        match self.intake.publish(&message) {
+        let stored = match rejected {
+            None => self.intake.publish(&message),
+            Some(reason) => self.intake.refuse(&message, &reason),
+        };
+        match stored {
             Ok(accepted) => {
                 self.flow.sent(source, position, accepted.ticket);
                 self.score.sent();

@@ -9,6 +9,8 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tracing::{info, warn};
 
+use super::origin::Skipped;
+
 /// How a source does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -34,6 +36,10 @@ pub struct InboundStatus {
     pub last_error: Option<String>,
     /// Records stored since the start.
     pub records: u64,
+    /// Records since the start whose time to live was over.
+    pub expired: u64,
+    /// Records that were deleted there before they were read, as found since the start.
+    pub missed: u64,
     /// The first position that is not stored, by source.
     pub positions: BTreeMap<String, u64>,
 }
@@ -45,6 +51,8 @@ type Labels = Vec<(&'static str, String)>;
 pub struct InboundMetrics {
     records: Family<Labels, Counter>,
     retries: Family<Labels, Counter>,
+    expired: Family<Labels, Counter>,
+    missed: Family<Labels, Counter>,
 }
 
 impl InboundMetrics {
@@ -53,6 +61,10 @@ impl InboundMetrics {
         registry.register("inbound_records", "Records stored of a source", self.records.clone());
         let help = "Faults after which a source was opened again";
         registry.register("inbound_retries", help, self.retries.clone());
+        let help = "Records whose time to live was over before they were stored";
+        registry.register("inbound_expired", help, self.expired.clone());
+        let help = "Records that were deleted at their source before they were read";
+        registry.register("inbound_missed", help, self.missed.clone());
     }
 }
 
@@ -62,6 +74,8 @@ pub(super) struct Score {
     status: Arc<Mutex<InboundStatus>>,
     records: Counter,
     retries: Counter,
+    expired: Counter,
+    missed: Counter,
 }
 
 impl Score {
@@ -72,12 +86,16 @@ impl Score {
             state: InboundState::Connecting,
             last_error: None,
             records: 0,
+            expired: 0,
+            missed: 0,
             positions: BTreeMap::new(),
         };
         Self {
             status: Arc::new(Mutex::new(status)),
             records: metrics.records.get_or_create_owned(&labels),
             retries: metrics.retries.get_or_create_owned(&labels),
+            expired: metrics.expired.get_or_create_owned(&labels),
+            missed: metrics.missed.get_or_create_owned(&labels),
         }
     }
 
@@ -98,6 +116,14 @@ impl Score {
         let mut status = self.lock();
         status.records += 1;
         status.last_error = None;
+    }
+
+    pub(super) fn skipped(&self, Skipped { expired, missed }: Skipped) {
+        self.expired.inc_by(expired);
+        self.missed.inc_by(missed);
+        let mut status = self.lock();
+        status.expired += expired;
+        status.missed += missed;
     }
 
     pub(super) fn settled(&self, source: &str, next: u64) {

@@ -44,7 +44,7 @@ pub use auth::{check_password_hash, check_rule, hash_password};
 pub(crate) use connection::unix_ms;
 pub use listen::{Renewal, TlsFault, TlsPart, Way, check_tls};
 pub use metrics::{MqttMetrics, ReasonLabel, WayLabel};
-pub(crate) use properties::{put_user as put_user_property, user as user_properties};
+pub(crate) use properties::{put_expiry, put_user as put_user_property, user as user_properties};
 pub use reload::MqttControl;
 pub use server::{MqttServer, MqttStatus, MqttView};
 pub use state::{MqttState, StateCounts};

@@ -303,6 +303,11 @@ pub(crate) fn put_binary(out: &mut Vec<u8>, id: u8, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// Appends a time to live.
+pub(crate) fn put_expiry(out: &mut Vec<u8>, left_s: u32) {
+    put(out, id::MESSAGE_EXPIRY, &left_s.to_be_bytes());
+}
+
 /// Appends a user property.
 pub(crate) fn put_user(out: &mut Vec<u8>, name: &str, value: &str) {
     put_binary(out, id::USER_PROPERTY, name.as_bytes());

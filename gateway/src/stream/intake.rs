@@ -181,6 +181,14 @@ impl Intake {
         }
     }
 
+    /// Stores a message that is not what it should be where its stream's rejected ones are.
+    ///
+    /// # Errors
+    /// [`IntakeError`]; nothing was stored.
+    pub fn refuse(&self, message: &Incoming<'_>, reason: &str) -> Result<Accepted, IntakeError> {
+        self.reject(self.streams.route(message.topic), message, reason)
+    }
+
     /// A node's message beside its blocks: takes note of it and answers a time request.
     fn attend_node(&self, message: &Incoming<'_>) -> Result<(), IntakeError> {
         self.nodes.observe(message);

@@ -1,6 +1,7 @@
 //! Real programs under real faults.
 
 mod chain;
+mod commands;
 mod feed;
 mod formats;
 mod forward_rounds;

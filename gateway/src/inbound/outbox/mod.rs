@@ -92,6 +92,8 @@ impl Origin for Outbox {
             topic: Self::topic(topic, &row.columns),
             payload: row.payload,
             properties: Vec::new(),
+            retain: false,
+            rejected: None,
         };
         Ok(rows.into_iter().map(item).collect())
     }

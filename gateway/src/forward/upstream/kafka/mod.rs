@@ -11,6 +11,7 @@
 //! `session` writes; `check` asks a cluster whether all of that would work.
 
 pub(in crate::forward) mod check;
+mod feed;
 #[expect(unsafe_code, reason = "calls of librdkafka that rdkafka does not pass on")]
 mod native;
 mod oauth;
@@ -42,6 +43,7 @@ use crate::forward::status::Wire;
 use crate::forward::upstream::{Destination, Fault, Progress, SendError, Upstream};
 use crate::stream::murmur2;
 
+pub(crate) use self::feed::{Extent, TopicFeed, TopicRecord};
 pub(in crate::forward) use self::positions::count_committed;
 
 /// The compacted topic of positions...

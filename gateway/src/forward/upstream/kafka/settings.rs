@@ -190,6 +190,24 @@ impl Settings {
         Ok(consumer)
     }
 
+    /// A consumer of a topic that comes in: where it goes on is said to it, and an offset that is
+    /// not there is an error, not a guess.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(super) fn feed(&self, watched: &Arc<Watched>) -> Result<BaseConsumer<Watch>, Fault> {
+        let mut config = self.common.clone();
+        config
+            .set("group.id", "headwater")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .set("queued.max.messages.kbytes", "1024");
+        let consumer: BaseConsumer<Watch> = self.create(&config, watched)?;
+        self.authenticate(consumer.client())?;
+        Ok(consumer)
+    }
+
     /// A client for topics and their settings.
     ///
     /// # Errors
