@@ -36,28 +36,40 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
     place(url).map(drop)
 }
 
-/// POST; status and body of the answer. Blocks for 10 s at most; not for threads of a runtime.
+/// POST; status and body of the answer, within 10 s.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(crate) fn post(
+pub(crate) async fn post(
     url: &str,
     headers: &[(&str, &str)],
     body: String,
     ca: Option<&Path>,
 ) -> Result<(u16, Vec<u8>), String> {
     let place = place(url)?;
-    let mut request = Request::post(place.path.as_str()).header(header::HOST, &place.authority);
+    let mut request = Request::post(place.path.as_str())
+        .header(header::HOST, &place.authority)
+        .header(header::CONNECTION, "close");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::from(body)).map_err(|problem| problem.to_string())?;
+    let within = tokio::time::timeout(TIME, exchange(&place, request, ca)).await;
+    within.unwrap_or_else(|_| Err(format!("no answer within {} s", TIME.as_secs())))
+}
+
+/// As [`post`], for threads that are not of a runtime.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn post_blocking(
+    url: &str,
+    headers: &[(&str, &str)],
+    body: String,
+    ca: Option<&Path>,
+) -> Result<(u16, Vec<u8>), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|problem| problem.to_string())?.block_on(async {
-        let exchange = exchange(&place, request, ca);
-        let within = tokio::time::timeout(TIME, exchange).await;
-        within.unwrap_or_else(|_| Err(format!("no answer within {} s", TIME.as_secs())))
-    })
+    runtime.map_err(|problem| problem.to_string())?.block_on(post(url, headers, body, ca))
 }
 
 struct Place {
@@ -179,7 +191,8 @@ mod tests {
     #[test]
     fn a_post_brings_status_and_body_back() {
         let (url, served) = serve("HTTP/1.1 401 No\r\ncontent-length: 2\r\n\r\nno");
-        let answer = post(&url, &[("x-y", "z")], "x=1".to_owned(), None).expect("an answer");
+        let answer =
+            post_blocking(&url, &[("x-y", "z")], "x=1".to_owned(), None).expect("an answer");
         assert_eq!(answer, (401, b"no".to_vec()));
         let asked = served.join().expect("served");
         assert!(asked.starts_with("POST /a?b HTTP/1.1\r\n"), "{asked}");
@@ -189,7 +202,7 @@ mod tests {
     #[test]
     fn an_answer_that_ends_with_its_connection_is_taken() {
         let (url, _served) = serve("HTTP/1.0 200 OK\r\n\r\n{}");
-        assert_eq!(post(&url, &[], "x=1".to_owned(), None), Ok((200, b"{}".to_vec())));
+        assert_eq!(post_blocking(&url, &[], "x=1".to_owned(), None), Ok((200, b"{}".to_vec())));
     }
 
     #[test]
@@ -198,7 +211,7 @@ mod tests {
         assert!(check_url("ftp://host/").is_err());
         assert!(check_url("https://[::1]:8443/token").is_ok());
         let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
-        let problem = post(&format!("http://{closed}/"), &[], String::new(), None);
+        let problem = post_blocking(&format!("http://{closed}/"), &[], String::new(), None);
         assert!(problem.expect_err("closed").contains("refused"));
     }
 }

@@ -321,7 +321,7 @@ fn an_mqtt_upstream_is_read_with_its_defaults_and_each_fault_says_what_to_write(
         ("version = \"5\"", "version = \"3\"", key("version"), "\"5\" or \"3.1.1\""),
         ("version = \"5\"", "version = \"3.1.1\"", key("exactly_once"), "version = \"5\""),
         ("username = \"u\"", "", key("password"), "add username"),
-        ("\"s3cret\"", "\"file:/no/such/file\"", key("password"), "write it there"),
+        ("\"s3cret\"", "\"file:/no/such/file\"", key("password"), "put the value there"),
         ("\"s3cret\"", "\"env:HEADWATER_NO_SUCH\"", key("password"), "set it"),
         ("\"20s\"", "\"1s\"", key("keep_alive"), "5s to 18h"),
         ("exactly_once = true", "tls = { ca = \"/no/ca\" }", key("tls"), "/no/ca"),

@@ -241,7 +241,7 @@ impl Forwarder {
 fn registry(name: &str, upstream: &UpstreamConfig, catalog: &Arc<Catalog>) -> Option<Registry> {
     let UpstreamConfig::Kafka(kafka) = upstream else { return None };
     let config = kafka.registry.as_ref()?;
-    Some(Registry::new(name, config, Arc::clone(catalog)).expect("the URL was checked"))
+    Some(Registry::new(name, config, Arc::clone(catalog)))
 }
 
 /// A transaction of the directory upstream is a file a partition.

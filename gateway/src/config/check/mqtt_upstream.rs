@@ -1,10 +1,10 @@
 //! `[upstream.NAME]` of kind `mqtt`, and the topics of its routes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::super::{MqttUpstream, MqttVersion, StreamConfig, UpstreamTls, parse_time, raw};
+use super::super::{MqttUpstream, MqttVersion, StreamConfig, UpstreamTls, parse_time, raw, secret};
 use super::Checker;
 use crate::forward::{TopicNames, check_mqtt_topic, check_upstream_tls};
 use crate::stream::MQTT_STREAM;
@@ -76,7 +76,7 @@ impl Checker<'_> {
     /// A text, or where it stands: `file:PATH` or `env:NAME`.
     fn secret(&mut self, key: &str, text: &Spanned<String>) -> Option<String> {
         let base = self.base.to_path_buf();
-        self.take(key, text, |text| read_secret(text, &base))
+        self.take(key, text, |text| secret::resolve(text, &base))
     }
 
     fn upstream_tls(&mut self, key: &str, raw: &Spanned<raw::UpstreamTls>) -> UpstreamTls {
@@ -143,17 +143,4 @@ fn keep_alive_s(text: &str) -> Result<u16, String> {
         .ok()
         .filter(|seconds| (5..=18 * 3600).contains(seconds))
         .ok_or_else(|| format!("{text:?}: write a time from 5s to 18h"))
-}
-
-fn read_secret(text: &str, base: &Path) -> Result<String, String> {
-    if let Some(path) = text.strip_prefix("file:") {
-        return std::fs::read_to_string(base.join(path))
-            .map(|secret| secret.trim().to_owned())
-            .map_err(|problem| format!("{path}: {problem}; write it there"));
-    }
-    match text.strip_prefix("env:") {
-        None => Ok(text.to_owned()),
-        Some(name) => std::env::var(name)
-            .map_err(|problem| format!("the environment variable {name}: {problem}; set it")),
-    }
 }

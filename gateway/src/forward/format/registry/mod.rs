@@ -96,15 +96,14 @@ pub(in crate::forward) struct Registry {
 }
 
 impl Registry {
-    /// # Errors
-    /// What is wrong with its URL.
+    /// That of the upstream of this name; nothing is asked yet.
     pub(in crate::forward) fn new(
         upstream: &str,
         config: &RegistryConfig,
         catalog: Arc<Catalog>,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let (upstream, url) = (upstream.to_owned(), config.url.clone());
-        Ok(Self { http: Http::new(config)?, url, upstream, catalog, subjects: Vec::new() })
+        Self { http: Http::new(config), url, upstream, catalog, subjects: Vec::new() }
     }
 
     /// Lets `encoder` write the records of `stream` to `topic` in Avro. Blocks for the catalog.

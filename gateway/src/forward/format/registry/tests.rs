@@ -36,7 +36,7 @@ impl Gateway {
     /// A start of the gateway whose one route has this schema.
     fn start(&self, config: &RegistryConfig, schema: &str) -> Started {
         let catalog = Arc::clone(&self.catalog);
-        let mut registry = Registry::new("cluster", config, catalog).expect("a URL");
+        let mut registry = Registry::new("cluster", config, catalog);
         let slot = registry.add("plant.data", schema.to_owned()).expect("the catalog is there");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

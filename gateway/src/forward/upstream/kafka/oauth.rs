@@ -79,9 +79,12 @@ impl Endpoint {
             ("accept", "application/json"),
         ];
         let url = &self.url;
-        let answer = fetch::post(url, &headers, body, self.ca.as_deref()).map_err(|problem| {
-            Fault::retry(format!("no token from {url}: {problem}; is it up, and is {URL} right?"))
-        })?;
+        let answer =
+            fetch::post_blocking(url, &headers, body, self.ca.as_deref()).map_err(|problem| {
+                Fault::retry(format!(
+                    "no token from {url}: {problem}; is it up, and is {URL} right?"
+                ))
+            })?;
         match answer {
             (200, body) => token(&body, now_ms, &self.client_id)
                 .map_err(|problem| Fault::refused(format!("no token from {url}: {problem}"))),
