@@ -265,3 +265,20 @@ fn a_record_that_the_topic_refuses_is_a_gap_there_and_a_dead_letter_here() {
     offsets.sort_unstable();
     assert_eq!(offsets, (0..300).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_topic_that_takes_only_small_batches_gets_everything_and_refuses_nothing() {
+    const COUNT: u64 = 12_000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let kafka = Kafka::start(&dir.path().join("kafka")).expect("a broker");
+    let upstream = format!("brokers = \"{}\"\ncompression = \"none\"\n", kafka.brokers());
+    let route = "topic_config = { \"max.message.bytes\" = \"40000\" }\n";
+    let bench = Bench::open_with(dir.path(), &upstream, route).expect("the bench");
+    append(&bench, 0..COUNT);
+    let running = Running::start(&bench);
+    let status = running.wait("all is there", |status| status.lag == 0);
+    running.stop();
+    assert_eq!(status.refused, 0);
+    assert!((1..=12).contains(&status.retries), "it learns what fits: {status:?}");
+    check_records(&bench, &kafka, COUNT);
+}

@@ -35,7 +35,7 @@ use self::topics::Wanted;
 use self::watch::Watched;
 use crate::config::KafkaConfig;
 use crate::forward::engine::batch::{OutRecord, ValueKind};
-use crate::forward::policy::dead::Refusal;
+use crate::forward::policy::dead::{Cause, Refusal};
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::policy::stored::Stored;
 use crate::forward::run::{Identity, seed};
@@ -224,7 +224,12 @@ impl Upstream for Kafka {
     }
 
     fn refusals(&mut self) -> Vec<Refusal> {
-        self.session.as_ref().map(Session::refusals).unwrap_or_default()
+        let refusals = self.session.as_ref().map(Session::refusals).unwrap_or_default();
+        // Several at once: either a record of the batch is too large, or the batch itself.
+        if refusals.len() > 1 && refusals.iter().all(|one| one.cause == Cause::TooLarge) {
+            self.settings.halve_batches();
+        }
+        refusals
     }
 
     fn close(&mut self) {

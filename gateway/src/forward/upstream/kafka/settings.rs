@@ -19,11 +19,14 @@ use crate::forward::upstream::Fault;
 pub(super) const TRANSACTION_TIMEOUT_MS: u32 = 30_000;
 const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
 const PROTOCOL: &str = "security.protocol";
+const BATCH: &str = "batch.size";
+const BATCH_BYTES: u32 = 1_000_000;
+/// Below this batches cost more than they help.
+const BATCH_BYTES_MIN: u32 = 16 << 10;
 
 /// Of producers, where properties do not say otherwise.
-const PRODUCER: [(&str, &str); 5] = [
+const PRODUCER: [(&str, &str); 4] = [
     ("linger.ms", "2"),
-    ("batch.size", "1000000"),
     ("message.max.bytes", "1048588"),
     ("queue.buffering.max.kbytes", "16384"),
     ("statistics.interval.ms", "10000"),
@@ -91,6 +94,8 @@ fn is_oauth(config: &KafkaConfig) -> bool {
 pub(super) struct Settings {
     common: ClientConfig,
     tokens: Option<Arc<Tokens>>,
+    /// Of a producer's batch, at most.
+    batch_bytes: u32,
 }
 
 impl Settings {
@@ -119,7 +124,13 @@ impl Settings {
         common.set("bootstrap.servers", &config.brokers);
         let endpoint = is_oauth(config).then(|| Endpoint::read(&config.properties));
         let tokens = endpoint.and_then(Result::ok).map(|endpoint| Arc::new(Tokens::new(endpoint)));
-        Self { common, tokens }
+        let batch_bytes = common.get(BATCH).and_then(|text| text.parse().ok());
+        Self { common, tokens, batch_bytes: batch_bytes.unwrap_or(BATCH_BYTES) }
+    }
+
+    /// A batch was refused for its size: the next producer makes smaller ones.
+    pub(super) fn halve_batches(&mut self) {
+        self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN.min(self.batch_bytes));
     }
 
     /// The broker settles an open transaction of ours after this, ms.
@@ -158,6 +169,7 @@ impl Settings {
             }
         }
         config
+            .set(BATCH, self.batch_bytes.to_string())
             .set(TRANSACTION_TIMEOUT, timeout_ms.to_string())
             .set("transactional.id", transactional_id)
             .set("partitioner", "murmur2_random")
@@ -303,5 +315,17 @@ mod tests {
         let own = Settings::new(&config(&[("compression.type", "gzip")]), "g");
         assert_eq!(own.common.get("compression.codec"), None);
         assert_eq!(own.common.get("ssl.ca.location"), None);
+    }
+
+    #[test]
+    fn batches_that_a_topic_refuses_become_smaller_up_to_a_floor() {
+        let halved = |properties: &[(&str, &str)], times| {
+            let mut settings = Settings::new(&config(properties), "g");
+            (0..times).for_each(|_| settings.halve_batches());
+            settings.batch_bytes
+        };
+        assert_eq!((halved(&[], 0), halved(&[], 1)), (BATCH_BYTES, BATCH_BYTES / 2));
+        assert_eq!(halved(&[], 40), BATCH_BYTES_MIN);
+        assert_eq!(halved(&[("batch.size", "5000")], 3), 5_000, "what is written is the least");
     }
 }
