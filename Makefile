@@ -1,7 +1,7 @@
 # Each target installs what it needs first (deploy/setup.sh), on Debian 12 with git, make and rustup.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kafka test power-cuts forward-rounds lint bench bench-forward size firmware dist clean
+.PHONY: help demo demo-kafka test power-cuts forward-rounds lint bench bench-forward bench-scale size firmware dist clean
 
 # What is handed to the demo, as in: make demo ARGS="--for 30s --devices 20"
 ARGS ?=
@@ -13,6 +13,9 @@ CUTS ?= 300
 SEED ?= 20261121
 # How many rounds of faults between a gateway and its cluster.
 ROUNDS ?= 200
+# Records of a backlog, and numbers of gateways on one broker.
+RECORDS ?= 10000000
+SETTINGS ?= 50 200 500
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,13 +52,18 @@ bench: ## The front door in numbers, each beside mosquitto or what the disk take
 	@cargo build --locked --release --package headwater --bins --examples
 	@deploy/bench/all.sh
 
-bench-forward: ## Forwarding in numbers, beside Kafka's own producer
+bench-forward: ## Forwarding in numbers, beside Kafka's own producer, and a backlog (RECORDS=10000000)
 	@deploy/setup.sh forward
-	@cargo build --locked --release --package headwater --bin headwater
-	@HEADWATER_BIN=$(CURDIR)/target/release/headwater cargo run --locked --release --package hw-tests \
-		--example forward_load -- rate
-	@HEADWATER_BIN=$(CURDIR)/target/release/headwater cargo run --locked --release --package hw-tests \
-		--example forward_load -- latency
+	@cargo build --locked --release --package headwater --bin headwater --example mqtt_load
+	@cargo build --locked --release --package hw-tests --example forward_load
+	@target/release/examples/forward_load rate
+	@HEADWATER_BIN=$(CURDIR)/target/release/headwater target/release/examples/forward_load latency
+	@HEADWATER_BIN=$(CURDIR)/target/release/headwater target/release/examples/forward_load backlog \
+		$(RECORDS) target/release/examples/mqtt_load
+
+bench-scale: ## What gateways cost a cluster (SETTINGS="50 200 500", each GATEWAYS[:EVERY_MS[:RECORDS]])
+	@deploy/setup.sh forward
+	@cargo run --locked --release --package hw-tests --example forward_load -- scale $(SETTINGS)
 
 fuzz: ## Fuzz every decoder, and runs of operations (TIME=600, seconds each)
 	@deploy/setup.sh fuzz

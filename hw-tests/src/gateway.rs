@@ -169,6 +169,11 @@ impl GatewayProcess {
         sent.map(drop).map_err(failed("the gateway cannot be signalled"))
     }
 
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// All that it has logged.
     pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -36,6 +36,9 @@ pub(crate) struct Load {
     /// Bytes of each message.
     #[arg(long, default_value_t = 64)]
     pub(crate) payload: usize,
+    /// Each payload is made of other letters, so that it compresses as little as their number lets it.
+    #[arg(long)]
+    pub(crate) random: bool,
     /// How long to measure; half a second before it is not counted.
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
@@ -75,7 +78,7 @@ async fn publish(load: &Load, index: usize, start: Instant, end: Instant) -> io:
     if load.qos == 0 {
         flood(&mut stream, &message, start, end, &mut seen).await?;
     } else {
-        let mut sender = Sender::new(load, message);
+        let mut sender = Sender::new(load, message, index);
         sender.run(&mut stream, start, end, &mut seen).await?;
     }
     Ok(seen)
@@ -117,6 +120,8 @@ async fn flood(
 struct Sender {
     message: Vec<u8>,
     id_at: usize,
+    /// Makes letters for the payload; 0: it stays as it is.
+    random: u64,
     /// When the message of each packet id was sent; ids are 1 to the window.
     sent: Vec<Instant>,
     free: Vec<u16>,
@@ -124,10 +129,11 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(load: &Load, message: Vec<u8>) -> Self {
+    fn new(load: &Load, message: Vec<u8>, index: usize) -> Self {
         let id_at = wire::id_at(&message, load.payload);
         let sent = vec![Instant::now(); usize::from(load.window) + 1];
-        Self { message, id_at, sent, free: (1..=load.window).collect(), out: Vec::new() }
+        let random = if load.random { index as u64 + 1 } else { 0 };
+        Self { message, id_at, random, sent, free: (1..=load.window).collect(), out: Vec::new() }
     }
 
     async fn run(
@@ -171,6 +177,9 @@ impl Sender {
     fn fill(&mut self, now: Instant) {
         while let Some(id) = self.free.pop() {
             self.message[self.id_at..self.id_at + 2].copy_from_slice(&id.to_be_bytes());
+            if self.random != 0 {
+                letters(&mut self.random, &mut self.message[self.id_at + 2..]);
+            }
             self.out.extend_from_slice(&self.message);
             self.sent[usize::from(id)] = now;
         }
@@ -189,6 +198,18 @@ impl Sender {
                 Ok(None)
             }
             _ => Err(io::Error::other(format!("not an acknowledgement: {ack:?}"))),
+        }
+    }
+}
+
+/// Fills `text` with letters from A to P, by Marsaglia's xorshift.
+fn letters(state: &mut u64, text: &mut [u8]) {
+    for piece in text.chunks_mut(16) {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        for (place, byte) in piece.iter_mut().enumerate() {
+            *byte = b'A' + (*state >> (4 * place) & 15) as u8;
         }
     }
 }

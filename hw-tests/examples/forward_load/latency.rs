@@ -16,7 +16,8 @@ use rumqttc::{Client, MqttOptions, QoS};
 const MESSAGES: usize = 60;
 /// Not a whole second, so that messages fall on each part of an interval.
 const EVERY: Duration = Duration::from_millis(1_013);
-const TOPIC: &str = "plant.data";
+/// Where the measured messages go.
+pub(crate) const TOPIC: &str = "plant.live";
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
@@ -36,12 +37,47 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         ),
     )?;
     let _gateway = GatewayProcess::start(&config, http)?;
+    let live = measure(mqtt, brokers, |number| number < MESSAGES)?;
+    live.print("one a second, default settings (bar p50 60 ms)");
+    Ok(())
+}
+
+/// What became of messages that were published one by one.
+pub(crate) struct Live {
+    sent: usize,
+    /// Of those that were seen but for the first, which find connections and transactions new; rising.
+    seen_ms: Vec<f64>,
+}
+
+impl Live {
+    pub(crate) fn print(&self, what: &str) {
+        let Self { sent, seen_ms } = self;
+        let at = |part: usize| seen_ms.get(seen_ms.len() * part / 100).copied();
+        let at = |part| at(part).unwrap_or(f64::NAN);
+        println!(
+            "PUBLISH to a reader of committed records, {what}: {} of {sent} counted, p50 {:.1} ms, \
+             p90 {:.1} ms, most {:.1} ms",
+            seen_ms.len(),
+            at(50),
+            at(90),
+            seen_ms.last().copied().unwrap_or(f64::NAN)
+        );
+    }
+}
+
+/// Publishes a message a second on `data/a` while `going` says so, and reads [`TOPIC`].
+pub(crate) fn measure(
+    mqtt: u16,
+    brokers: &str,
+    going: impl Fn(usize) -> bool,
+) -> Result<Live, Box<dyn Error>> {
     let reader = reader(brokers)?;
     let (client, mut connection) = Client::new(MqttOptions::new("bench", "127.0.0.1", mqtt), 16);
     std::thread::spawn(move || connection.iter().for_each(drop));
     let mut sent = BTreeMap::new();
     let mut seen_ms = Vec::new();
-    for number in 0..MESSAGES {
+    while going(sent.len()) {
+        let number = sent.len();
         let next = Instant::now() + EVERY;
         sent.insert(number, Instant::now());
         client.publish("data/a", QoS::AtLeastOnce, false, format!(r#"{{"n":{number}}}"#))?;
@@ -54,19 +90,9 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
             seen_ms.push(at.elapsed().as_secs_f64() * 1_000.0);
         }
     }
-    // The first ones find connections and transactions new.
     let mut seen_ms = seen_ms.split_off(seen_ms.len().min(5));
     seen_ms.sort_by(f64::total_cmp);
-    let at = |part: usize| seen_ms.get(seen_ms.len() * part / 100).copied().unwrap_or(f64::NAN);
-    println!(
-        "PUBLISH to a reader of committed records, one a {EVERY:?}: {} of {MESSAGES}, p50 {:.1} ms \
-         (bar 60), p90 {:.1} ms, most {:.1} ms",
-        seen_ms.len() + 5,
-        at(50),
-        at(90),
-        seen_ms.last().copied().unwrap_or(f64::NAN)
-    );
-    Ok(())
+    Ok(Live { sent: sent.len(), seen_ms })
 }
 
 fn reader(brokers: &str) -> Result<BaseConsumer, Box<dyn Error>> {

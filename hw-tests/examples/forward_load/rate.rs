@@ -121,7 +121,8 @@ pub(crate) fn forward(dir: &Path, brokers: &str) -> Done<()> {
     Ok(())
 }
 
-fn producer_performance(kafka: &Kafka) -> Done<(f64, Usage)> {
+/// Records a second of Kafka's own producer, and what it used.
+pub(crate) fn producer_performance(kafka: &Kafka) -> Done<(f64, Usage)> {
     let mut child = kafka
         .tool("org.apache.kafka.tools.ProducerPerformance")?
         .args(["--topic", "perf", "--num-records", &RECORDS.to_string()])

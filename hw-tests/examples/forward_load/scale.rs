@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hw_tests::journal::Bench;
+use hw_tests::journal::{Bench, TOPIC};
 use hw_tests::kafka::Kafka;
 use tokio::sync::watch;
 
@@ -13,52 +13,86 @@ use crate::usage;
 
 type Done<T> = Result<T, Box<dyn Error>>;
 
-/// How long each number of gateways is looked at, once all of them run.
+/// How long each setting is looked at, once all gateways run; several of its intervals.
 const LOOK: Duration = Duration::from_secs(30);
 /// All gateways have to be connected by then.
 const CONNECTED: Duration = Duration::from_secs(240);
-/// Each gateway stores one record so often.
-const EVERY: Duration = Duration::from_secs(1);
+
+/// So many gateways, each of which stores so many records at a time, so often.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    gateways: usize,
+    every: Duration,
+    records: u64,
+}
+
+impl Setting {
+    /// `GATEWAYS[:EVERY_MS[:RECORDS]]`.
+    fn parse(text: &str) -> Done<Self> {
+        let mut numbers = text.split(':').map(str::parse::<u64>);
+        let gateways = numbers.next().ok_or("a number of gateways")??;
+        let every_ms = numbers.next().unwrap_or(Ok(1_000))?;
+        let records = numbers.next().unwrap_or(Ok(1))?;
+        let gateways = usize::try_from(gateways)?;
+        Ok(Self { gateways, every: Duration::from_millis(every_ms), records })
+    }
+}
 
 /// What one setting cost.
 struct Cost {
+    seconds: f64,
     transactions: f64,
     commit_ms: Vec<u64>,
     broker_cpu: f64,
+    broker_mb: f64,
     state_bytes: u64,
     position_bytes: u64,
     data_bytes: u64,
     records: u64,
 }
 
-pub(crate) fn run(gateways: &[usize]) -> Done<()> {
-    println!("one record a second and gateway; bytes are what the broker wrote, a transaction");
+pub(crate) fn run(settings: &[&str]) -> Done<()> {
+    println!("bytes are what the broker wrote, a transaction");
     println!(
-        "{:>8} {:>6} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7}",
-        "gateways", "txn/s", "p50 ms", "p99 ms", "CPU %", "state", "pos.", "data", "rec/txn"
+        "{:>8} {:>7} {:>7} {:>6} {:>7} {:>7} {:>6} {:>7} {:>6} {:>6} {:>6} {:>7}",
+        "gateways",
+        "each ms",
+        "records",
+        "txn/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU %",
+        "MB",
+        "state",
+        "pos.",
+        "data",
+        "rec/txn"
     );
-    for &count in gateways {
+    for setting in settings {
+        let setting = Setting::parse(setting)?;
         let dir = tempfile::tempdir()?;
         let kafka = Kafka::start(&dir.path().join("kafka"))?;
-        kafka.make_topic("plant.data", 3)?;
-        let cost = measure(count, &kafka, dir.path())?;
-        show(count, &cost);
+        kafka.make_topic(TOPIC, 3)?;
+        show(setting, &measure(setting, &kafka, dir.path())?);
     }
     Ok(())
 }
 
-fn show(gateways: usize, cost: &Cost) {
+fn show(setting: Setting, cost: &Cost) {
     let mut commit_ms = cost.commit_ms.clone();
     commit_ms.sort_unstable();
     let at = |part: usize| commit_ms.get(commit_ms.len() * part / 100).copied().unwrap_or(0);
     let each = |bytes: u64| bytes as f64 / cost.transactions.max(1.0);
-    let seconds = LOOK.as_secs_f64();
     println!(
-        "{gateways:>8} {:>6.0} {:>8} {:>8} {:>8.0} {:>7.0} {:>7.0} {:>7.0} {:>7.2}",
-        cost.transactions / seconds,
+        "{:>8} {:>7} {:>7} {:>6.0} {:>7} {:>7} {:>6.0} {:>7.0} {:>6.0} {:>6.0} {:>6.0} {:>7.2}",
+        setting.gateways,
+        setting.every.as_millis(),
+        setting.records,
+        cost.transactions / cost.seconds,
         at(50),
         at(99),
-        100.0 * cost.broker_cpu / seconds,
+        100.0 * cost.broker_cpu / cost.seconds,
+        cost.broker_mb,
         each(cost.state_bytes),
         each(cost.position_bytes),
         each(cost.data_bytes),
@@ -66,7 +100,9 @@ fn show(gateways: usize, cost: &Cost) {
     );
 }
 
-fn measure(count: usize, kafka: &Kafka, dir: &Path) -> Done<Cost> {
+fn measure(setting: Setting, kafka: &Kafka, dir: &Path) -> Done<Cost> {
+    let Setting { gateways: count, every, records } = setting;
+    let upstream = format!("brokers = \"{}\"\n", kafka.brokers());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (stop, stopped) = watch::channel(false);
     let mut benches = Vec::new();
@@ -75,7 +111,7 @@ fn measure(count: usize, kafka: &Kafka, dir: &Path) -> Done<Cost> {
     for index in 0..count {
         let data = dir.join(format!("gateway-{index}"));
         fs::create_dir_all(&data)?;
-        let bench = Bench::open_as(&format!("gateway-{index}"), &data, kafka.brokers())?;
+        let bench = Bench::open_as(&format!("gateway-{index}"), TOPIC, &data, &upstream, "")?;
         let forwarder = bench.forwarder()?;
         statuses.push(forwarder.status());
         running.push(runtime.spawn(forwarder.run(stopped.clone())));
@@ -97,17 +133,22 @@ fn measure(count: usize, kafka: &Kafka, dir: &Path) -> Done<Cost> {
     let logs = kafka.log_dir();
     let before = Marks::take(kafka, &logs, &statuses)?;
     let mut number = 0;
-    let end = Instant::now() + LOOK;
+    let began = Instant::now();
     let mut commit_ms = Vec::new();
-    while Instant::now() < end {
+    while began.elapsed() < LOOK.max(every * 4) {
         // Spread over the interval, as gateways are.
-        for bench in &benches {
-            bench.append(number).map_err(|problem| problem.to_string())?;
-            std::thread::sleep(EVERY / u32::try_from(count)?);
+        let turn = Instant::now();
+        for (index, bench) in (1..).zip(&benches) {
+            for record in 0..records {
+                bench.append(number + record).map_err(|problem| problem.to_string())?;
+            }
+            let next = turn + every * index / u32::try_from(count)?;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        number += 1;
+        number += records;
         commit_ms.extend(statuses.iter().map(|status| status.routes()[0].transaction_ms));
     }
+    let seconds = began.elapsed().as_secs_f64();
     let after = Marks::take(kafka, &logs, &statuses)?;
     stop.send_replace(true);
     for running in running {
@@ -115,9 +156,11 @@ fn measure(count: usize, kafka: &Kafka, dir: &Path) -> Done<Cost> {
     }
     benches.iter().for_each(|bench| bench.journal.close());
     Ok(Cost {
+        seconds,
         transactions: (after.transactions - before.transactions) as f64,
         commit_ms,
         broker_cpu: after.cpu_seconds - before.cpu_seconds,
+        broker_mb: after.peak_mb,
         state_bytes: after.state - before.state,
         position_bytes: after.positions - before.positions,
         data_bytes: after.data - before.data,
@@ -130,6 +173,7 @@ struct Marks {
     transactions: u64,
     records: u64,
     cpu_seconds: f64,
+    peak_mb: f64,
     state: u64,
     positions: u64,
     data: u64,
@@ -147,6 +191,7 @@ impl Marks {
             transactions: routes().map(|route| route.transactions).sum(),
             records: routes().map(|route| route.records).sum(),
             cpu_seconds: usage.cpu_seconds,
+            peak_mb: usage.peak_mb,
             state: bytes_of(logs, "__transaction_state-")?,
             positions: bytes_of(logs, "headwater.positions-")?,
             data: bytes_of(logs, "plant.data-")?,
