@@ -74,6 +74,8 @@ pub(in crate::forward) struct Kafka {
     keys: Vec<String>,
     /// Routes whose position this start has written.
     wrote: Vec<bool>,
+    /// No newest position of a route is below this offset of its partition.
+    positions_from: i64,
     /// Topics that are not as asked for and have been named.
     told: bool,
     wire: Wire,
@@ -101,6 +103,7 @@ impl Kafka {
             keys: destinations.iter().map(key).collect(),
             wrote: vec![false; destinations.len()],
             destinations,
+            positions_from: 0,
             told: false,
             wire,
             session: None,
@@ -131,7 +134,9 @@ impl Kafka {
         let found = topics::ensure(&latest, &admin, &wanted, &watched)?;
         let hash = (murmur2(self.gateway.as_bytes()) & 0x7fff_ffff).cast_signed();
         let partition = hash % found.partitions.max(1);
-        let stored = positions::newest(settings, &latest, partition, &self.keys, &watched)?;
+        let place = (partition, self.positions_from);
+        let (stored, from) = positions::newest(settings, &latest, place, &self.keys, &watched)?;
+        self.positions_from = from;
         self.told = true;
         Ok((Session::new(producer, watched, explicit, partition), stored))
     }

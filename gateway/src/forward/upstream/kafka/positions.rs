@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::settings::Settings;
@@ -16,7 +16,9 @@ use super::{POSITIONS, REQUEST, STABLE};
 use crate::forward::policy::stored::Stored;
 use crate::forward::upstream::Fault;
 
-/// The newest committed position of each key.
+/// The newest committed position of each key, and the lowest offset of these; `from`: one that an
+/// earlier look found, so that only what came since has to be read. Compaction leaves the newest
+/// record of a key where it is.
 ///
 /// While any transaction is open on the partition, a committed read ends before it and may miss our
 /// own newest position. So: what is there at all, uncommitted, has to become readable first.
@@ -26,10 +28,10 @@ use crate::forward::upstream::Fault;
 pub(super) fn newest(
     settings: &Settings,
     latest: &BaseConsumer<Watch>,
-    partition: i32,
+    (partition, from): (i32, i64),
     keys: &[String],
     watched: &Arc<Watched>,
-) -> Result<Vec<Option<Stored>>, Fault> {
+) -> Result<(Vec<Option<Stored>>, i64), Fault> {
     let fault = |problem: &KafkaError| watched.fault("positions cannot be read", problem);
     let high = high_watermark(latest, partition).map_err(|problem| fault(&problem))?;
     let committed = settings.consumer("read_committed", watched)?;
@@ -44,17 +46,20 @@ pub(super) fn newest(
         std::thread::sleep(Duration::from_millis(50));
     }
     let mut found = vec![None; keys.len()];
-    let read = each(&committed, POSITIONS, partition..partition + 1, |key, value| {
+    let mut offsets = vec![0; keys.len()];
+    let read = each(&committed, POSITIONS, partition..partition + 1, from, |record| {
+        let key = record.key().unwrap_or_default();
         let Some(route) = keys.iter().position(|own| own.as_bytes() == key) else { return Ok(()) };
-        let stored = value.map(Stored::decode).transpose();
+        let stored = record.payload().map(Stored::decode).transpose();
         found[route] = stored.map_err(|problem| {
             let key = &keys[route];
             Trouble::Fault(Fault::refused(format!("{POSITIONS}, {key}: {problem}")))
         })?;
+        offsets[route] = record.offset();
         Ok(())
     });
     read.map_err(|problem| problem.into_fault(fault))?;
-    Ok(found)
+    Ok((found, offsets.into_iter().min().unwrap_or_default()))
 }
 
 /// Of a `read_committed` consumer: the last stable offset.
@@ -78,7 +83,7 @@ pub(in crate::forward) fn count_committed(brokers: &str, topic: &str) -> Result<
         let found = topics::find(&consumer, topic, REQUEST)?;
         let partitions = found.map_or(0, |found| found.partitions);
         let mut records = 0;
-        each(&consumer, topic, 0..partitions, |_, _| {
+        each(&consumer, topic, 0..partitions, 0, |_| {
             records += 1;
             Ok(())
         })?;
@@ -90,22 +95,24 @@ pub(in crate::forward) fn count_committed(brokers: &str, topic: &str) -> Result<
     })
 }
 
-/// Key and value of all records that are there, as far as the consumer's isolation lets it see.
+/// All records from an offset on that are there, as far as the consumer's isolation lets it see.
 fn each<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partitions: Range<i32>,
-    mut on_record: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), Trouble>,
+    from: i64,
+    mut on_record: impl FnMut(&BorrowedMessage<'_>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
-    let mut from = TopicPartitionList::new();
+    let mut places = TopicPartitionList::new();
+    let from = if from == 0 { Offset::Beginning } else { Offset::Offset(from) };
     for partition in partitions.clone() {
-        from.add_partition_offset(topic, partition, Offset::Beginning)?;
+        places.add_partition_offset(topic, partition, from)?;
     }
-    consumer.assign(&from)?;
+    consumer.assign(&places)?;
     let mut ended = 0;
     while ended < partitions.len() {
         match consumer.poll(REQUEST) {
-            Some(Ok(message)) => on_record(message.key().unwrap_or_default(), message.payload())?,
+            Some(Ok(message)) => on_record(&message)?,
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
             // It is no member of the group that the client makes it name.
             Some(Err(KafkaError::MessageConsumption(Code::GroupAuthorizationFailed))) => {}

@@ -52,7 +52,10 @@ impl Wanted {
             partitions: POSITIONS_PARTITIONS,
             is_asked: false,
             replication: destinations.iter().filter_map(|to| to.wanted.replication).max(),
-            settings: BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]),
+            // Small segments: the last one is never compacted, and each start reads a partition.
+            settings: [("cleanup.policy", "compact"), ("segment.bytes", "1048576")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             extra: Vec::new(),
         }
     }
