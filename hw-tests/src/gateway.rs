@@ -65,11 +65,16 @@ pub fn binary() -> Result<&'static Path, GatewayError> {
             return Some(named.into());
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--package", "headwater", "--bin", "headwater"])
-            .current_dir(root)
-            .status()
-            .ok()?;
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--package", "headwater", "--bin", "headwater"]);
+        // What cargo says of this package would make build scripts that look there run again.
+        let of_package = |name: &str| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|one| name.starts_with(one))
+        };
+        for (name, _) in std::env::vars().filter(|(name, _)| of_package(name)) {
+            cargo.env_remove(name);
+        }
+        let status = cargo.current_dir(root).status().ok()?;
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
         status.success().then(|| target.join("debug/headwater"))
