@@ -245,7 +245,8 @@ fn a_record_that_the_topic_refuses_is_a_gap_there_and_a_dead_letter_here() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
     assert!(made.expect("made")[0].is_ok());
-    let bench = Bench::open(dir.path(), kafka.brokers()).expect("the bench");
+    let upstream = format!("brokers = \"{}\"\ncompression = \"none\"\n", kafka.brokers());
+    let bench = Bench::open_with(dir.path(), &upstream, "").expect("the bench");
     append(&bench, 0..200);
     bench.append_payload(200, &vec![b' '; 200_000]).expect("appended");
     append(&bench, 201..300);
