@@ -1,4 +1,4 @@
-//! Log lines about clients, at a bounded rate.
+//! Log lines about clients, at a bounded rate and of bounded length.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,9 @@ use super::peer::Peer;
 /// So many lines in so much time; the rest is counted and said in one line.
 const LINES_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// So much of what a client sent goes into a line; a stranger may call itself by 64 KiB.
+const SHOWN_BYTES_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Window {
@@ -35,7 +38,8 @@ impl Complaints {
         if held_back > 0 {
             warn!(held_back, "more connections went wrong than there were lines for");
         }
-        warn!(client, %peer, reason = %why, "connection ended");
+        let (client, why) = (shown(client), why.to_string());
+        warn!(client, %peer, reason = %shown(&why), "connection ended");
     }
 
     /// `None` where the line is held back; else how many were held back in the last window.
@@ -55,9 +59,21 @@ impl Complaints {
     }
 }
 
+/// The beginning of `text`.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_shows_the_beginning_of_what_a_client_sent() {
+        assert_eq!(shown("pump-7"), "pump-7");
+        assert_eq!(shown(&"x".repeat(65_000)).len(), SHOWN_BYTES_MAX);
+        assert_eq!(shown(&"€".repeat(1000)), "€".repeat(85), "no part of a character");
+    }
 
     #[test]
     fn a_flood_of_complaints_is_held_back_and_counted() {
