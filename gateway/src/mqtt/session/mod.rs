@@ -181,12 +181,17 @@ impl Session {
         match packet {
             Packet::Publish(publish) => self.publish(publish),
             Packet::PubAck(id) => {
+                self.outbound.examine(id, &[Phase::Once])?;
                 self.outbound.acknowledged(id);
                 Ok(Action::Done)
             }
             Packet::PubRel(id) => Ok(self.pubrel(id)),
-            Packet::PubRec { id, reason } => Ok(self.pubrec(id, reason)),
+            Packet::PubRec { id, reason } => {
+                self.outbound.examine(id, &[Phase::Sent, Phase::Released])?;
+                Ok(self.pubrec(id, reason))
+            }
             Packet::PubComp(id) => {
+                self.outbound.examine(id, &[Phase::Released])?;
                 self.outbound.completed(id);
                 Ok(Action::Done)
             }

@@ -12,7 +12,7 @@ use super::stored::Stored;
 use crate::mqtt::auth::Access;
 use crate::mqtt::frame::{self, Outgoing};
 use crate::mqtt::lookout;
-use crate::mqtt::packet::{Version, reason};
+use crate::mqtt::packet::{Fault, Version, reason};
 use crate::mqtt::properties;
 use crate::mqtt::share;
 use crate::mqtt::sys;
@@ -210,6 +210,17 @@ impl Outbound {
             self.index();
         }
         existed
+    }
+
+    /// Looks at the kind of an answer, before it is taken.
+    ///
+    /// # Errors
+    /// The message went out in this connection at a QoS, or is in a state, that has another answer.
+    pub(crate) fn examine(&self, id: u16, answers: &[Phase]) -> Result<(), Fault> {
+        if self.window.contradicts(id, answers) {
+            return Err(Fault::protocol(format!("not the answer that packet id {id} waits for")));
+        }
+        Ok(())
     }
 
     /// PUBACK. An id that was not in flight is no reason to do anything.

@@ -126,6 +126,13 @@ impl Window {
         entry.map(|entry| entry.is_sent = true).is_some()
     }
 
+    /// True if the message of `id` went out in this connection and waits for none of these answers.
+    /// What an earlier connection sent is no contradiction: either side may have forgotten.
+    pub(crate) fn contradicts(&self, id: u16, answers: &[Phase]) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.flight.id == id);
+        entry.is_some_and(|entry| entry.is_sent && !answers.contains(&entry.flight.phase))
+    }
+
     /// PUBACK. The message that waited for it, if one did.
     pub(crate) fn acknowledged(&mut self, id: u16) -> Option<Entry> {
         self.end(id, Some(Phase::Once))
@@ -203,6 +210,26 @@ mod tests {
         assert_eq!(window.refused(2), None, "too late");
         assert!(window.completed(2).is_some() && window.acknowledged(1).is_some());
         assert_eq!(window.room(), 10);
+    }
+
+    #[test]
+    fn only_what_this_connection_sent_is_contradicted() {
+        let flights = |ids: std::ops::Range<u64>| {
+            ids.zip([Phase::Once, Phase::Sent, Phase::Released])
+                .map(|(offset, phase)| InFlight::new(offset, phase, false))
+        };
+        let earlier = Position { next: 3, in_flight: flights(0..3).collect() };
+        let mut window = Window::new(earlier, &BTreeSet::new(), 10);
+        for flight in flights(3..6) {
+            window.admit(flight, None);
+        }
+        let contradicted = |answers: &[Phase]| {
+            (1..=7).filter(|&id| window.contradicts(id, answers)).collect::<Vec<_>>()
+        };
+        assert_eq!(contradicted(&[Phase::Once]), [5, 6], "by PUBACK");
+        assert_eq!(contradicted(&[Phase::Sent, Phase::Released]), [4], "by PUBREC");
+        assert_eq!(contradicted(&[Phase::Released]), [4, 5], "by PUBCOMP");
+        assert!(window.mark_sent(1) && window.contradicts(1, &[Phase::Sent]), "sent again");
     }
 
     #[test]

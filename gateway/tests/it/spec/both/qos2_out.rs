@@ -1,7 +1,7 @@
 //! QoS 2 towards subscribers.
 
 use crate::spec::client::{Client, Gateway};
-use crate::spec::packet::{Connect, PUBCOMP, PUBREC, PUBREL, QOS1, QOS2, Version, ack};
+use crate::spec::packet::{Connect, PUBACK, PUBCOMP, PUBREC, PUBREL, QOS1, QOS2, Version, ack};
 
 /// A lasting subscriber of `t` at QoS 2, and a publisher.
 async fn pair(gateway: &Gateway, version: Version) -> (Client, Client) {
@@ -160,5 +160,21 @@ pub(crate) async fn overlapping_filters_give_qos_2_where_one_has_it(version: Ver
     publisher.publish(QOS2, "t", "x").await;
     assert_eq!(subscriber.take().await.qos, 2);
     subscriber.has_all(&mut publisher).await;
+    gateway.close().await;
+}
+
+/// An answer that the protocol has for another QoS, or for a later step of this one.
+pub(crate) async fn an_answer_that_does_not_fit_ends_the_connection(version: Version) {
+    let gateway = Gateway::open();
+    for (qos, wrong) in [(QOS1, PUBREC), (QOS1, PUBCOMP), (QOS2, PUBACK), (QOS2, PUBCOMP)] {
+        let (mut subscriber, mut publisher) = pair(&gateway, version).await;
+        publisher.publish(qos, "t", "x").await;
+        let id = subscriber.message().await.id;
+        subscriber.breaks(&ack(wrong, id), 0x82).await;
+        let mut subscriber = gateway.enter(&lasting(version)).await;
+        assert_eq!(subscriber.take().await.id, id, "it is still to be answered");
+        subscriber.leave().await;
+        publisher.leave().await;
+    }
     gateway.close().await;
 }

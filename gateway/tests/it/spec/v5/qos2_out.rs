@@ -19,6 +19,7 @@ statements! { V5:
     mqtt_4_3_3_6_a_message_is_never_sent_again_behind_its_release => qos2_out::a_message_is_never_sent_again_behind_its_release;
     mqtt_3_3_4_2_overlapping_filters_give_qos_2_where_one_has_it => qos2_out::overlapping_filters_give_qos_2_where_one_has_it;
     mqtt_3_8_4_8_qos_2_is_granted_and_sent => qos2_out::qos_2_is_granted_and_sent;
+    mqtt_4_13_1_1_an_answer_that_does_not_fit_ends_the_connection => qos2_out::an_answer_that_does_not_fit_ends_the_connection;
     messages_and_releases_are_sent_again_in_their_order => qos2_out::messages_and_releases_are_sent_again_in_their_order;
     an_unknown_id_is_released_all_the_same => qos2_out::an_unknown_id_is_released_all_the_same;
 }
