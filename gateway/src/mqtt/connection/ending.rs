@@ -2,12 +2,13 @@
 //! subscriptions.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{Connection, End, unix_ms};
+use super::{Connection, End, at_once, unix_ms};
 use crate::journal::{AppendError, Ticket};
 use crate::mqtt::codec;
 use crate::mqtt::context::Context;
@@ -15,6 +16,7 @@ use crate::mqtt::deliver::Deliver;
 use crate::mqtt::packet::reason;
 use crate::mqtt::session::{Change, Phase, Session};
 use crate::mqtt::wills;
+use crate::mqtt::wire::Event;
 
 /// At the end a client gets this long to take what is still for it.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -22,7 +24,37 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// With take-over or shutdown it is shorter.
 const TAKE_OVER_MAX: Duration = Duration::from_millis(200);
 
+/// Of a connection that is taken over so much is still read.
+const LAST_BYTES_MAX: usize = 256 << 10;
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// The end that a kick makes. A client that says goodbye and comes back at once is taken over
+    /// while its goodbye waits in the socket: that was first, so it has no will and no session that
+    /// it has ended.
+    pub(super) fn kicked(&mut self, code: u8) -> End {
+        if code == reason::TAKEN_OVER
+            && let Err(left @ End::Left { .. }) = self.take_what_came()
+        {
+            return left;
+        }
+        End::Kicked(code)
+    }
+
+    /// Takes what the socket already has, as far as there is room for it.
+    fn take_what_came(&mut self) -> Result<(), End> {
+        let mut bytes = 0;
+        while bytes < LAST_BYTES_MAX
+            && let Poll::Ready(event) = at_once(self.wire.next(true))
+        {
+            if let Ok(Event::Read(count)) = event {
+                bytes += count;
+            }
+            self.moved(event)?;
+            self.take_packets(unix_ms())?;
+        }
+        Ok(())
+    }
+
     /// Sends what is still to be said and closes the socket.
     pub(super) async fn say_goodbye(&mut self, end: &End) {
         let code = match end {

@@ -6,6 +6,7 @@ mod subscribe;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,6 +48,12 @@ const TIMER_MAX: Duration = Duration::from_secs(3600);
 pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What `future` is at once, without waiting for it.
+fn at_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::pin!(future).poll(&mut context)
 }
 
 /// Why a connection ends.
@@ -160,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::select! {
                 biased;
                 code = &mut self.claim.kick => {
-                    return Err(End::Kicked(code.unwrap_or(reason::UNSPECIFIED)));
+                    return Err(self.kicked(code.unwrap_or(reason::UNSPECIFIED)));
                 }
                 event = self.wire.next(willing && !held) => self.moved(event)?,
                 () = self.context.intake.journal().admit(), if held => {}
@@ -238,9 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// True if the journal takes more at once.
     fn is_admitted(&self) -> bool {
-        let mut admit = std::pin::pin!(self.context.journal().admit());
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        admit.as_mut().poll(&mut context).is_ready()
+        at_once(self.context.journal().admit()).is_ready()
     }
 
     fn take_packets(&mut self, now_ms: i64) -> Result<(), End> {

@@ -129,6 +129,22 @@ pub(crate) async fn a_goodbye_drops_the_will(version: Version) {
     gateway.close().await;
 }
 
+/// The goodbye and the next CONNECT are there together; whichever the gateway sees first, the goodbye
+/// was said before.
+pub(crate) async fn a_goodbye_drops_the_will_of_a_client_that_is_back_at_once(version: Version) {
+    let gateway = Gateway::open();
+    let mut watcher = watcher(&gateway, version).await;
+    for _ in 0..50 {
+        let mut client = gateway.enter(&with_will(version, QOS1)).await;
+        client.send(&[0xE0, 0]).await;
+        drop(client);
+    }
+    gateway.join(version, "c").await.leave().await;
+    let mut publisher = gateway.join(version, "p").await;
+    watcher.has_all(&mut publisher).await;
+    gateway.close().await;
+}
+
 pub(crate) async fn a_client_that_is_taken_over_leaves_its_will(version: Version) {
     let gateway = Gateway::open();
     let mut watcher = watcher(&gateway, version).await;

@@ -1,6 +1,7 @@
 //! 3.1.2.5 to 3.1.2.7: wills; 3.14 DISCONNECT.
 
 use crate::spec::both::{data, will};
+use crate::spec::packet::Version;
 
 statements! { V3:
     mqtt_3_1_2_8_a_will_is_published_when_the_connection_breaks => will::a_will_is_published_when_the_connection_breaks;
@@ -17,4 +18,9 @@ statements! { V3:
     mqtt_3_14_1_1_disconnect_with_other_flags_ends_the_connection => data::disconnect_with_other_flags_ends_the_connection;
     mqtt_3_14_4_3_a_goodbye_drops_the_will => will::a_goodbye_drops_the_will;
     a_client_that_is_taken_over_leaves_its_will => will::a_client_that_is_taken_over_leaves_its_will;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mqtt_3_14_4_3_a_goodbye_drops_the_will_of_a_client_that_is_back_at_once() {
+    will::a_goodbye_drops_the_will_of_a_client_that_is_back_at_once(Version::V3).await;
 }

@@ -116,3 +116,16 @@ async fn a_goodbye_may_not_give_an_expiry_that_connect_took_away() {
     client.breaks(&disconnect(0, &[four(prop::SESSION_EXPIRY, 100)]), 0x82).await;
     gateway.close().await;
 }
+
+/// Whichever of goodbye and next CONNECT the gateway sees first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_as_the_goodbye_said_though_its_client_is_back_at_once() {
+    let gateway = Gateway::open();
+    for _ in 0..50 {
+        let (mut client, connack) = gateway.connect(&Connect::new(V5, "c").lasting()).await;
+        assert_eq!((connack.code, connack.flags), (0, 0), "no session was left");
+        client.send(&disconnect(0, &[four(prop::SESSION_EXPIRY, 0)])).await;
+        drop(client);
+    }
+    gateway.close().await;
+}

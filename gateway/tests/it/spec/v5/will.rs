@@ -27,6 +27,11 @@ statements! { V5:
     a_client_that_is_taken_over_leaves_its_will => will::a_client_that_is_taken_over_leaves_its_will;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mqtt_3_14_4_3_a_goodbye_drops_the_will_of_a_client_that_is_back_at_once() {
+    will::a_goodbye_drops_the_will_of_a_client_that_is_back_at_once(V5).await;
+}
+
 async fn watcher(gateway: &Gateway) -> Client {
     let mut watcher = gateway.join(V5, "watcher").await;
     watcher.subscribe("will/#", 1).await;
