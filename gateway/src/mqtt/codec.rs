@@ -229,7 +229,8 @@ pub(crate) fn put_unsuback(out: &mut Vec<u8>, version: Version, id: u16, existed
     put_packet(out, 0xB0, &body);
 }
 
-/// Appends DISCONNECT; a server says nothing in 3.1.1.
+/// Appends DISCONNECT; a server says nothing in 3.1.1. The length of no properties could be left out,
+/// but not every client reads that.
 pub(crate) fn put_disconnect(out: &mut Vec<u8>, version: Version, code: u8) {
     if version == Version::V5 {
         put_packet(out, frame::DISCONNECT << 4, &[code, 0]);
