@@ -1,5 +1,7 @@
 //! The gateway put together: opens the house, starts the rooms, stops them in order.
 
+mod inbound;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,11 +16,11 @@ use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
 use crate::chain::Chain;
-use crate::config::{Config, UpstreamConfig};
+use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::forward::{ForwardMetrics, Forwarder, Identity, RouteControl, Surroundings};
 use crate::http::{Ask, HttpServer, Sources};
-use crate::inbound::{self, InboundMetrics, Outbox, Positions, Topic};
+use crate::inbound::Positions;
 use crate::journal::{Journal, JournalOptions, Recovery};
 use crate::mqtt::{MqttControl, MqttMetrics, MqttServer, MqttState, Renewal};
 use crate::node::Nodes;
@@ -27,6 +29,7 @@ use crate::projection::Follower;
 use crate::query::{QueryMetrics, QueryRunner};
 use crate::sparkplug::Sparkplug;
 use crate::stream::{Intake, IntakeMetrics, Rows, StreamStats, Streams};
+use crate::table::Tables;
 
 /// The journal's directory in the data directory.
 pub const JOURNAL_DIR: &str = "journal";
@@ -59,6 +62,7 @@ struct House {
     streams: Arc<Streams>,
     nodes: Arc<Nodes>,
     sparkplug: Arc<Sparkplug>,
+    tables: Arc<Tables>,
     rows: Rows,
     stats: StreamStats,
     registry: Registry,
@@ -255,6 +259,7 @@ impl House {
             .map_err(|problem| Failure::new(Code::Disk, problem))?;
         let nodes = Arc::new(Nodes::default());
         let sparkplug = Arc::new(Sparkplug::new(&streams));
+        let tables = Arc::new(Tables::new(&config.tables, &streams));
         let rows = Rows::new(Arc::clone(&streams), Arc::clone(&nodes), Arc::clone(&sparkplug));
         let mut registry = Registry::with_prefix("headwater");
         crate::journal::register(&journal, &mut registry);
@@ -272,6 +277,7 @@ impl House {
             streams,
             nodes,
             sparkplug,
+            tables,
             rows,
             stats,
             registry,
@@ -287,13 +293,14 @@ impl House {
         positions: &Positions,
         chain: &Arc<Chain>,
     ) -> Result<Follower, Failure> {
-        let mut projections = vec![
-            self.nodes.projection(),
-            self.stats.projection(),
-            mqtt_state.projection(),
-            positions.projection(),
-            chain.projection(),
-        ];
+        let mut projections =
+            vec![self.nodes.projection(), self.stats.projection(), mqtt_state.projection()];
+        // Before positions: where those say that a row is here, its table has it.
+        if !self.tables.is_empty() {
+            self.tables.load(&self.journal, &self.catalog)?;
+            projections.push(self.tables.projection());
+        }
+        projections.extend([positions.projection(), chain.projection()]);
         if self.sparkplug.is_used() {
             projections.push(self.sparkplug.projection());
         }
@@ -339,7 +346,7 @@ impl House {
                 ("query", Ok(()))
             });
         }
-        Ok(Arc::new(move || Json::Array(asks.iter().map(|ask| ask()).collect())))
+        Ok(all_of(asks))
     }
 
     fn forwarders(
@@ -391,49 +398,12 @@ impl House {
         Ok((ask, controls))
     }
 
-    /// What comes in beside MQTT.
-    fn inbound(
-        &mut self,
-        intake: &Intake,
-        positions: &Positions,
-        stop: &watch::Receiver<bool>,
-        rooms: &mut JoinSet<(&'static str, Result<(), String>)>,
-    ) -> Ask {
-        let metrics = InboundMetrics::default();
-        metrics.register(&mut self.registry);
-        let mut asks: Vec<Ask> = Vec::new();
-        let with = || inbound::Surroundings {
-            intake: intake.clone(),
-            positions: positions.clone(),
-            metrics: metrics.clone(),
-        };
-        let outboxes = self.config.outboxes.iter().map(|outbox| Outbox::source(outbox, with()));
-        let topics = self.config.sources.iter().filter_map(|source| {
-            let UpstreamConfig::Kafka(cluster) = self.config.upstreams.get(&source.upstream)?
-            else {
-                return None;
-            };
-            let catalog = Arc::clone(&self.catalog);
-            Some(Topic::source(source, cluster, &self.config.id, catalog, with()))
-        });
-        for source in outboxes.chain(topics) {
-            let status = source.status();
-            asks.push(Arc::new(move || json!(status())));
-            let stop = stop.clone();
-            rooms.spawn(async move {
-                source.run(stop).await;
-                ("inbound", Ok(()))
-            });
-        }
-        Arc::new(move || Json::Array(asks.iter().map(|ask| ask()).collect()))
-    }
-
     fn sources(
         self,
         mqtt: Ask,
         queries: Ask,
         (routes, controls): (Ask, Vec<RouteControl>),
-        inbound: Ask,
+        (inbound, tables): (Ask, Ask),
     ) -> Sources {
         Sources {
             id: self.config.id.clone(),
@@ -451,10 +421,17 @@ impl House {
             queries,
             routes,
             inbound,
+            tables,
+            table_rows: self.tables,
             controls,
             logs: self.logs,
         }
     }
+}
+
+/// A list of what each says.
+fn all_of(asks: Vec<Ask>) -> Ask {
+    Arc::new(move || Json::Array(asks.iter().map(|ask| ask()).collect()))
 }
 
 fn open_others(config: &Config) -> Result<Vec<Other>, Failure> {

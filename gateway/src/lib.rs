@@ -3,7 +3,7 @@
 //!
 //! Rooms, left to right; each may use those before it:
 //! [`config`], [`journal`], [`catalog`], [`projection`], [`stream`], [`node`], [`sparkplug`] and
-//! [`chain`] (the way in), [`query`], [`mqtt`] (the front door and subscribers), [`inbound`] (other
+//! [`chain`] (the way in), [`table`], [`query`], [`mqtt`] (the front door and subscribers), [`inbound`] (other
 //! ways in), [`forward`] (upstreams), [`http`], [`cli`].
 
 pub mod app;
@@ -25,3 +25,4 @@ pub mod projection;
 pub mod query;
 pub mod sparkplug;
 pub mod stream;
+pub mod table;

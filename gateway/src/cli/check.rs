@@ -5,9 +5,10 @@ use std::path::Path;
 use super::{ConfigArg, print_line};
 use crate::app::CATALOG_FILE;
 use crate::catalog::{Catalog, SavedSchema};
-use crate::config::{Config, RouteConfig, UpstreamConfig};
+use crate::config::{Config, RouteConfig, TableFrom, UpstreamConfig};
 use crate::exit::{Code, Failure};
 use crate::forward::{Finding, Verdict, can_read, check_online, subject_of};
+use crate::inbound::check_file;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,14 +24,17 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
     let path = args.config.path();
     let config = Config::load(&path)?;
     changed_schemas(&path, &config)?;
+    let notes = table_files(&path, &config)?;
     print_line(&format!(
-        "{}: good: gateway {}, {} streams, {} queries, {} routes",
+        "{}: good: gateway {}, {} streams, {} tables, {} queries, {} routes",
         path.display(),
         config.id,
-        config.streams.len(),
+        config.streams.len() - config.tables.len(),
+        config.tables.len(),
         config.queries.len(),
         config.routes.len(),
     ));
+    notes.iter().for_each(|note| print_line(note));
     if !args.online {
         return Ok(());
     }
@@ -52,6 +56,28 @@ pub(super) fn check(args: &Args) -> Result<(), Failure> {
         (0, away) => failure(Code::TryAgain, away),
         (troubles, away) => failure(Code::No, troubles + away),
     }
+}
+
+/// What is to be known of the files of tables. A gateway starts without them, and with wrong ones: its
+/// tables then stay as they are.
+fn table_files(config_path: &Path, config: &Config) -> Result<Vec<String>, Failure> {
+    let (mut notes, mut faults) = (Vec::new(), Vec::new());
+    for table in &config.tables {
+        let TableFrom::File(file) = &table.from else { continue };
+        let (name, shown) = (&table.name, file.display());
+        if !file.exists() {
+            notes.push(format!("table {name}: note: {shown} is not there yet"));
+            continue;
+        }
+        match check_file(file, table) {
+            Ok(rows) => notes.push(format!("table {name}: {rows} rows in {shown}")),
+            Err(why) => {
+                let config = config_path.display();
+                faults.push(format!("{config}: table.from: {name}: {shown}: {why}"));
+            }
+        }
+    }
+    if faults.is_empty() { Ok(notes) } else { Err(Failure::new(Code::Config, faults.join("\n"))) }
 }
 
 fn changed_schemas(path: &Path, config: &Config) -> Result<(), Failure> {

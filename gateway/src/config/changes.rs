@@ -42,13 +42,14 @@ impl Config {
             http,
             log,
             logs,
-            streams,
+            streams: _,
             queries,
             upstreams,
             links,
             routes,
             sources,
             outboxes,
+            tables,
         } = self;
         let plain = [
             ("gateway.id", *id != new.id),
@@ -67,21 +68,15 @@ impl Config {
         let mut restarts: Vec<String> =
             plain.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.into()).collect();
         restarts.extend(differing(logs, &new.logs).map(|name| format!("[logs.{name}]")));
-        if *streams != new.streams {
-            let named = |streams: &[StreamConfig]| -> BTreeMap<_, _> {
-                streams.iter().map(|stream| (stream.name.clone(), stream.clone())).collect()
-            };
-            restarts.push(tables("[[stream]]", &named(streams), &named(&new.streams)));
-        }
+        let (own, streams) = (self.streams_of_clients(), new.streams_of_clients());
+        restarts.extend(changed("[[stream]]", &own, &streams, |stream| &stream.name));
+        restarts.extend(changed("[[table]]", tables, &new.tables, |table| &table.name));
         let named = |queries: &[QueryConfig]| -> Vec<(String, String)> {
             let name = |query: &QueryConfig| query.plan.name().to_owned();
             queries.iter().map(|query| (name(query), query.sql.clone())).collect()
         };
-        let (old, new_queries) = (named(queries), named(&new.queries));
-        if old != new_queries {
-            let (old, new) = (old.into_iter().collect(), new_queries.into_iter().collect());
-            restarts.push(tables("[[query]]", &old, &new));
-        }
+        let (own, queries) = (named(queries), named(&new.queries));
+        restarts.extend(changed("[[query]]", &own, &queries, |(name, _)| name));
         let mut upstreams: Vec<_> = differing(upstreams, &new.upstreams).collect();
         upstreams.extend(differing(links, &new.links));
         upstreams.sort_unstable();
@@ -89,14 +84,29 @@ impl Config {
         restarts.extend(upstreams.into_iter().map(|name| format!("[upstream.{name}]")));
         restarts
     }
+
+    /// Streams that are written out, without those of tables.
+    fn streams_of_clients(&self) -> Vec<StreamConfig> {
+        let is_table = |name: &str| self.tables.iter().any(|table| table.name == name);
+        self.streams.iter().filter(|stream| !is_table(&stream.name)).cloned().collect()
+    }
 }
 
-/// Which of the tables differ; their order says which comes first.
-fn tables<T: PartialEq>(key: &str, old: &BTreeMap<String, T>, new: &BTreeMap<String, T>) -> String {
-    match differing(old, new).collect::<Vec<_>>() {
+/// Which of the tables of TOML under `key` differ; their order says which comes first.
+fn changed<T: Clone + PartialEq>(
+    key: &str,
+    old: &[T],
+    new: &[T],
+    name: impl Fn(&T) -> &String,
+) -> Option<String> {
+    let named = |all: &[T]| -> BTreeMap<String, T> {
+        all.iter().map(|one| (name(one).clone(), one.clone())).collect()
+    };
+    let names: Vec<_> = differing(&named(old), &named(new)).collect();
+    (old != new).then(|| match names {
         names if names.is_empty() => format!("the order of {key}"),
         names => format!("{key} {}", names.join(", ")),
-    }
+    })
 }
 
 /// Names whose values are not the same in both, or are in one only.
@@ -139,6 +149,10 @@ kind = "directory"
 path = "out"
 [logs.long]
 max_age = "9d"
+[[table]]
+name = "devices"
+from = "file:devices.csv"
+key = "device"
 "##;
 
     fn parse(text: &str) -> Config {
@@ -171,6 +185,8 @@ max_age = "9d"
             ("'1' MINUTE", "'2' MINUTE", "[[query]] n"),
             ("\"out\"", "\"in\"", "[upstream.files]"),
             ("9d", "8d", "[logs.long]"),
+            ("devices.csv", "d.csv", "[[table]] devices"),
+            ("key = \"device\"", "key = \"d\"", "[[table]] devices"),
             ("[http]", "[log]\nmax_size = \"9 GiB\"\n[http]", "[log]"),
         ] {
             assert!(BASE.contains(from), "{from}");

@@ -5,6 +5,7 @@ mod inbound;
 mod logs;
 mod mqtt_upstream;
 mod registry;
+mod tables;
 mod upstreams;
 mod users;
 mod ways;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::query::Plan;
 use crate::stream::{MQTT_STREAM, TopicPattern};
+use crate::table::{TOPIC_ROOT, is_table_topic};
 
 const PARTITIONS_MAX: u16 = 64;
 /// A packet and what the journal adds to it fit into a record.
@@ -142,12 +144,11 @@ impl<'a> Checker<'a> {
     }
 
     fn config(&mut self, raw: Raw) -> Config {
-        self.later("table", raw.table.as_ref());
         let id = self.take("gateway.id", &raw.gateway.id, |id| check_name(id)).unwrap_or_default();
         let mqtt = self.mqtt(&raw);
         let http = self.http(&raw.http);
         let log = self.log(&raw.log);
-        let logs = self.logs(&raw.logs);
+        let mut logs = self.logs(&raw.logs);
         let mut streams = Vec::new();
         let mut names = BTreeSet::from([MQTT_STREAM.to_owned()]);
         for stream in &raw.stream {
@@ -155,13 +156,17 @@ impl<'a> Checker<'a> {
                 streams.push(stream);
             }
         }
-        let queries = self.queries(&raw.query, &streams, &mut names);
         let upstreams = self.upstreams(&raw.upstream);
+        let tables = self.tables(&raw.table, &upstreams, &mut names);
+        self.log_of_tables(&raw, &mut logs);
+        let queries = self.queries(&raw.query, &streams, &mut names);
+        streams.extend(tables.iter().filter_map(tables::stream));
         let links = self.links(&raw.upstream);
         let routes = self.routes(&raw.route, &raw.upstream, &names, &streams);
         self.formats(&raw.route, &routes, &streams, &queries, &upstreams);
         let sources = self.sources(&raw.source, &upstreams, &routes);
         let outboxes = self.outboxes(&raw.outbox);
+        self.no_circles(&raw.table, &tables, &routes);
         let data_dir = self.path(raw.gateway.data_dir.get_ref());
         Config {
             id,
@@ -177,6 +182,7 @@ impl<'a> Checker<'a> {
             routes,
             sources,
             outboxes,
+            tables,
         }
     }
 
@@ -260,16 +266,11 @@ impl<'a> Checker<'a> {
     ) -> Option<StreamConfig> {
         self.later("stream.dedupe", raw.dedupe.as_ref());
         let log = self.log_of_stream(raw.log.as_ref(), logs);
-        let name = self.take("stream.name", &raw.name, |name| {
-            let name = check_name(name)?;
-            if [".rejected", ".late", ".dead"].iter().any(|end| name.ends_with(end))
-                || !names.insert(name.clone())
-            {
-                return Err(format!("{name:?} is taken; choose another name"));
-            }
-            Ok(name)
+        let name = self.take("stream.name", &raw.name, |name| check_new_name(name, names));
+        let topic = self.take("stream.topic", &raw.topic, |topic| match is_table_topic(topic) {
+            true => Err(format!("{topic:?}: topics below {TOPIC_ROOT} are those of tables")),
+            false => TopicPattern::parse(topic),
         });
-        let topic = self.take("stream.topic", &raw.topic, |topic| TopicPattern::parse(topic));
         let format = self.take("stream.format", &raw.format, |text| {
             let later = matches!(text.as_str(), "cbor" | "text");
             let fault = if later { " is not there yet" } else { "" };
@@ -392,6 +393,16 @@ impl<'a> Checker<'a> {
 
 fn join(names: &BTreeSet<String>) -> String {
     names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The name of a stream that is not in `names` yet; it is then.
+fn check_new_name(name: &str, names: &mut BTreeSet<String>) -> Result<String, String> {
+    let name = check_name(name)?;
+    let is_companion = [".rejected", ".late", ".dead"].iter().any(|end| name.ends_with(end));
+    if is_companion || !names.insert(name.clone()) {
+        return Err(format!("{name:?} is taken; choose another name"));
+    }
+    Ok(name)
 }
 
 /// Names go into topics, file names, metrics and SQL.

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use super::secret::MASK;
 use super::{
     Config, KafkaConfig, LimitsConfig, LinkConfig, MqttVersion, OutboxConfig, RegistryConfig,
-    RegistryLogin, RouteConfig, RouteOrder, RulesConfig, SourceConfig, SourceStart, UpstreamConfig,
-    WhenFull,
+    RegistryLogin, RouteConfig, RouteOrder, RulesConfig, SourceConfig, SourceStart, TableConfig,
+    UpstreamConfig, WhenFull,
 };
 
 /// Client properties whose value is a secret, by a part of their name.
@@ -88,6 +88,7 @@ impl Config {
             "route": self.routes.iter().map(route).collect::<Vec<_>>(),
             "source": self.sources.iter().map(source).collect::<Vec<_>>(),
             "outbox": self.outboxes.iter().map(outbox).collect::<Vec<_>>(),
+            "table": self.tables.iter().map(table).collect::<Vec<_>>(),
         })
     }
 }
@@ -131,6 +132,15 @@ fn outbox(outbox: &OutboxConfig) -> Json {
         "table": outbox.table,
         "topic": outbox.topic.to_string(),
         "delete": outbox.delete,
+    })
+}
+
+fn table(table: &TableConfig) -> Json {
+    json!({
+        "name": table.name,
+        "from": table.from.to_string(),
+        "key": table.key,
+        "max_bytes": table.max_bytes,
     })
 }
 

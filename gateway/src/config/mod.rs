@@ -8,6 +8,7 @@ mod links;
 mod masked;
 mod raw;
 mod secret;
+mod tables;
 mod units;
 mod upstreams;
 
@@ -22,6 +23,7 @@ pub use error::{ConfigError, Problem};
 pub use inbound::{OutboxConfig, SourceConfig, SourceStart};
 pub use links::{LinkConfig, QuietHours};
 pub use secret::Property;
+pub use tables::{TableConfig, TableFrom};
 pub use units::{parse_size, parse_time};
 pub use upstreams::{
     Compression, KafkaConfig, MqttUpstream, MqttVersion, RegistryConfig, RegistryLogin,
@@ -49,7 +51,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Other logs, by name, for streams with `log = "NAME"`.
     pub logs: BTreeMap<String, NamedLogConfig>,
-    /// Streams, in the order of the file; the first that matches a topic takes the message.
+    /// Streams, in the order of the file, then those of tables; the first that matches a topic takes
+    /// the message.
     pub streams: Vec<StreamConfig>,
     /// Queries.
     pub queries: Vec<QueryConfig>,
@@ -63,7 +66,12 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Tables of local applications that are read.
     pub outboxes: Vec<OutboxConfig>,
+    /// Tables; each has its stream among `streams`, in the log [`TABLES_LOG`].
+    pub tables: Vec<TableConfig>,
 }
+
+/// The log of all tables.
+pub const TABLES_LOG: &str = "tables";
 
 /// The front door.
 #[derive(Clone, Debug)]

@@ -34,8 +34,8 @@ pub(super) struct Raw {
     pub(super) outbox: Vec<Outbox>,
     #[serde(default)]
     pub(super) logs: BTreeMap<Text, NamedLog>,
-    // Parts of the surface that a later version brings: known, so that the message can say so.
-    pub(super) table: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(super) table: Vec<Table>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -244,4 +244,14 @@ pub(super) struct Source {
     pub(super) expiry: Option<Text>,
     pub(super) retain: Option<bool>,
     pub(super) from: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Table {
+    pub(super) name: Text,
+    pub(super) from: Text,
+    pub(super) key: Text,
+    /// What it may hold in memory.
+    pub(super) max_size: Option<Text>,
 }

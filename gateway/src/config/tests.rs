@@ -153,6 +153,65 @@ fn logs_are_read_with_their_retention_and_each_fault_says_what_to_write() {
 }
 
 #[test]
+fn a_table_has_a_stream_and_a_log_and_each_fault_says_what_to_write() {
+    let good = GOOD.to_owned()
+        + "[upstream.cluster]\nkind = \"kafka\"\nbrokers = \"b:9092\"\n\
+           [[table]]\nname = \"devices\"\nfrom = \"file:devices.csv\"\nkey = \"device\"\n\
+           max_size = \"1 MiB\"\n\
+           [[table]]\nname = \"rooms\"\nfrom = \"cluster:plant.rooms\"\nkey = \"room\"\n";
+    let config = Config::parse("headwater.toml", &good).expect("it is good");
+    let [devices, rooms] = &config.tables[..] else { panic!("{:?}", config.tables) };
+    assert_eq!(devices.from, TableFrom::File("devices.csv".into()));
+    assert_eq!((devices.max_bytes, rooms.max_bytes), (1 << 20, 64 << 20));
+    let stream = &config.streams[1];
+    assert_eq!((stream.name.as_str(), stream.key.as_deref()), ("devices", Some("device")));
+    assert_eq!(stream.topic.to_string(), "$table/devices/{device}");
+    assert!(stream.is_state && stream.log.as_deref() == Some(TABLES_LOG));
+    assert!(config.logs[TABLES_LOG].compact.is_some());
+    assert_eq!(config.masked()["table"][1]["from"], "cluster:plant.rooms");
+    let written = format!("{good}[logs.tables]\ncompact = true\ntombstone_grace = \"2h\"\n");
+    let config = Config::parse("headwater.toml", &written).expect("it is good");
+    assert_eq!(config.logs[TABLES_LOG].compact, Some(Duration::from_hours(2)));
+    for (from, to, key, words) in [
+        ("\"devices\"", "\"climate\"", "table.name", "is taken"),
+        ("\"rooms\"", "\"devices\"", "table.name", "is taken"),
+        ("key = \"room\"", "key = \"a room\"", "table.key", "letters, digits and _"),
+        ("key = \"room\"", "kay = \"room\"", "table[1].kay", "unknown field"),
+        ("file:devices.csv", "devices.csv", "table.from", "\"file:PATH\""),
+        ("file:devices.csv", "file:devices.xls", "table.from", ".csv, .ndjson or .jsonl"),
+        ("cluster:plant.rooms", "clusta:plant.rooms", "table.from", "no [upstream.clusta]"),
+        ("cluster:plant.rooms", "files:plant.rooms", "table.from", "no cluster"),
+        ("cluster:plant.rooms", "cluster:a b", "table.from", "not a topic"),
+        ("\"1 MiB\"", "\"1 KiB\"", "table.max_size", "64 KiB to 4 GiB"),
+        ("sensors/{device}/climate", "$table/devices/{device}", "stream.topic", "those of tables"),
+        (
+            "[[table]]",
+            "[logs.tables]\nmax_age = \"1d\"\n[[table]]",
+            "logs.tables",
+            "compact = true",
+        ),
+        (
+            "[[table]]",
+            "[[route]]\nstream = \"rooms\"\nupstream = \"cluster\"\ntopic = \"plant.rooms\"\n[[table]]",
+            "table.from",
+            "for ever",
+        ),
+        (
+            "[[table]]",
+            "[[query]]\nsql = \"CREATE STREAM q AS SELECT count(*) AS n FROM rooms GROUP BY room, \
+             tumble(INTERVAL '1' MINUTE)\"\n[[table]]",
+            "query.sql",
+            "no stream \"rooms\"",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = problems(&good.replacen(from, to, 1));
+        let fits = |p: &Problem| p.line > 1 && p.key == key && p.fault.contains(words);
+        assert!(found.iter().any(fits), "{to}: wanted {key}, {words:?}, got {found:?}");
+    }
+}
+
+#[test]
 fn a_sparkplug_stream_takes_all_that_its_edge_nodes_say_and_has_its_own_columns() {
     let stream = "[[stream]]\nname = \"line\"\ntopic = \"spBv1.0/{group}/#\"\nkey = \"edge_node\"\n\
                   format = \"sparkplug-b\"\n";

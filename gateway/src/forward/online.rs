@@ -5,7 +5,7 @@ use std::path::Path;
 use super::upstream::kafka::check;
 use super::upstream::mqtt;
 use super::upstream::{Destination, Fault, FaultKind};
-use crate::config::{Config, MqttUpstream, RouteConfig, UpstreamConfig};
+use crate::config::{Config, MqttUpstream, RouteConfig, TableConfig, TableFrom, UpstreamConfig};
 
 /// How good a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +53,21 @@ impl Finding {
     }
 }
 
-/// Asks each upstream that has routes. Blocks, for some seconds where one does not answer.
+/// Asks each upstream that has routes or tables. Blocks, for some seconds where one does not answer.
 pub fn check_online(config: &Config) -> Vec<(String, Vec<Finding>)> {
     let mut all = Vec::new();
     for (name, upstream) in &config.upstreams {
         let routes = config.routes.iter().filter(|route| route.upstream == *name);
         let destinations: Vec<Destination> =
             routes.map(|route| destination(config, route)).collect();
-        if destinations.is_empty() {
+        let tables = topics_of_tables(config, name);
+        if destinations.is_empty() && tables.is_empty() {
             continue;
         }
         let findings = match upstream {
             UpstreamConfig::Kafka(kafka) => {
                 let packet_bytes = config.mqtt.max_packet_bytes;
-                check::check(name, kafka, &config.id, &destinations, packet_bytes)
+                check::check(name, kafka, &config.id, &destinations, &tables, packet_bytes)
             }
             UpstreamConfig::Mqtt(peer) => vec![broker(peer, &config.id)],
             UpstreamConfig::Directory { path, .. } => vec![directory(path)],
@@ -74,6 +75,15 @@ pub fn check_online(config: &Config) -> Vec<(String, Vec<Finding>)> {
         all.push((name.clone(), findings));
     }
     all
+}
+
+/// The topics of the cluster `upstream` that tables are made from.
+fn topics_of_tables<'a>(config: &'a Config, upstream: &str) -> Vec<&'a str> {
+    let topic = |table: &'a TableConfig| match &table.from {
+        TableFrom::Topic { upstream: from, topic } if from == upstream => Some(topic.as_str()),
+        _ => None,
+    };
+    config.tables.iter().filter_map(topic).collect()
 }
 
 fn destination(config: &Config, route: &RouteConfig) -> Destination {

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use super::{Context, Sources, openapi, records, routes, wear};
+use super::{Context, Sources, openapi, records, routes, tables, wear};
 
 pub(super) fn router() -> Router<Arc<Sources>> {
     Router::new()
@@ -18,6 +18,8 @@ pub(super) fn router() -> Router<Arc<Sources>> {
         .route("/queries", get(async |State(s): Context| Json((s.queries)())))
         .route("/routes", get(async |State(s): Context| Json((s.routes)())))
         .route("/sources", get(async |State(s): Context| Json((s.inbound)())))
+        .route("/tables", get(async |State(s): Context| Json((s.tables)())))
+        .route("/tables/{name}", get(tables::rows))
         .route("/routes/{id}/pause", post(routes::pause))
         .route("/routes/{id}/resume", post(routes::resume))
         .route("/nodes", get(async |State(s): Context| Json(json!(s.nodes.status()))))
@@ -61,6 +63,7 @@ async fn status(State(sources): Context) -> Response {
         "queries": (sources.queries)(),
         "routes": (sources.routes)(),
         "sources": (sources.inbound)(),
+        "tables": (sources.tables)(),
         "nodes": sources.nodes.status(),
         "edge_nodes": sources.sparkplug.status(),
         "gaps": { "total": sources.stats.gaps().0 },

@@ -7,6 +7,7 @@ mod openapi;
 mod problem;
 mod records;
 mod routes;
+mod tables;
 mod wear;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::node::Nodes;
 use crate::placement::PlacementMetrics;
 use crate::sparkplug::Sparkplug;
 use crate::stream::{Rows, StreamStats, Streams};
+use crate::table::Tables;
 
 const PAGE: &str = include_str!("page/index.html");
 
@@ -65,6 +67,10 @@ pub struct Sources {
     pub routes: Ask,
     /// A list of the statuses of what comes in beside MQTT.
     pub inbound: Ask,
+    /// A list of the statuses of tables.
+    pub tables: Ask,
+    /// The rows of tables.
+    pub table_rows: Arc<Tables>,
     /// Pauses and resumes routes, one an upstream.
     pub controls: Vec<RouteControl>,
     /// The logs beside the journal.

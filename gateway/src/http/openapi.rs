@@ -17,6 +17,19 @@ pub(super) fn document() -> Value {
         "name": "limit", "in": "query", "description": "Records at most, up to 10000",
         "schema": { "type": "integer", "default": 100 },
     });
+    let table = json!({
+        "name": "name", "in": "path", "required": true,
+        "description": "Name of the table", "schema": { "type": "string" },
+    });
+    let key = json!({
+        "name": "key", "in": "query", "description": "The row of this key alone",
+        "schema": { "type": "string" },
+    });
+    let after = json!({
+        "name": "after", "in": "query",
+        "description": "Rows behind this key; the `Link` of a full page has it",
+        "schema": { "type": "string" },
+    });
     let id = json!({
         "name": "id", "in": "path", "required": true,
         "description": "`id` of the route in /routes, percent-encoded",
@@ -40,6 +53,12 @@ pub(super) fn document() -> Value {
             "/queries": path("Queries with position and lag", "application/json", &[]),
             "/routes": path("Routes with position, lag and last error", "application/json", &[]),
             "/sources": path("What comes in beside MQTT: position, state and last error", "application/json", &[]),
+            "/tables": path("Tables with what they hold, state and last error", "application/json", &[]),
+            "/tables/{name}": path(
+                "Rows of a table, the last value of each key, in the order of keys",
+                "application/x-ndjson",
+                &[&table, &key, &after, &limit],
+            ),
             "/routes/{id}/pause": action("Pauses a route; it stays so over restarts", &id),
             "/routes/{id}/resume": action("Lets a paused route go on", &id),
             "/nodes": path("Nodes that were heard", "application/json", &[]),

@@ -2,6 +2,10 @@
 //! source's own thread.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What only a human can change is looked at this often.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A record on its way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +78,16 @@ pub(super) trait Origin: Send {
     /// # Errors
     /// [`Fault`]; it has to be opened again.
     fn settled(&mut self, source: &str, next: u64) -> Result<(), Fault>;
+
+    /// True where all that there is was read, and is known to be stored: a fault of before is over.
+    fn is_current(&self) -> bool {
+        false
+    }
+
+    /// How often it is looked whether somebody has cured what only a human can cure.
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
 
     /// What was passed over since the last call.
     fn skipped(&mut self) -> Skipped {

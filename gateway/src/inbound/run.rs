@@ -21,8 +21,6 @@ const READ_BYTES: usize = 256 << 10;
 const BACKOFF: Duration = Duration::from_millis(250);
 /// ...up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// What only a human can change is looked at this often.
-const STOPPED_RETRY: Duration = Duration::from_secs(30);
 /// Between two looks at whether the journal is read to its end.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -195,6 +193,9 @@ impl Inbound {
         self.score.skipped(self.origin.skipped());
         if items.is_empty() {
             self.score.running();
+            if self.origin.is_current() {
+                self.score.current();
+            }
             return Step::Wait(self.poll);
         }
         for item in items {
@@ -245,7 +246,7 @@ impl Inbound {
         self.state = State::Closed { until: journal.end(), generation };
         self.score.failed(fault.is_final, &fault.message);
         let wait = match fault.is_final {
-            true => STOPPED_RETRY,
+            true => self.origin.patience(),
             false => (BACKOFF * 2_u32.pow(self.failures.min(6))).min(BACKOFF_MAX),
         };
         self.failures = self.failures.saturating_add(1);

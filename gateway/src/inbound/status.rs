@@ -32,7 +32,8 @@ pub struct InboundStatus {
     pub name: String,
     /// How it does.
     pub state: InboundState,
-    /// What failed last and what to do about it; stays until records come again.
+    /// What failed last and what to do about it; stays until records come again, or all
+    /// that there is is known to be here.
     pub last_error: Option<String>,
     /// Records stored since the start.
     pub records: u64,
@@ -109,6 +110,10 @@ impl Score {
             info!(source = status.name, "records come in");
         }
         status.state = InboundState::Running;
+    }
+
+    pub(super) fn current(&self) {
+        self.lock().last_error = None;
     }
 
     pub(super) fn sent(&self) {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::stream::is_topic;
+use crate::table::TOPIC_ROOT;
 
 /// A topic with `{names}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,13 @@ impl TopicTemplate {
         Ok(Self { text: text.to_owned(), parts })
     }
 
+    /// Where rows of a table are published, `{key}` being their key.
+    pub(crate) fn of_table(table: &str) -> Self {
+        let root = format!("{TOPIC_ROOT}{table}/");
+        let text = format!("{root}{{key}}");
+        Self { text, parts: vec![Part::Text(root), Part::Name("key".to_owned())] }
+    }
+
     /// The names in it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
@@ -59,7 +67,7 @@ impl TopicTemplate {
 
     /// The topic, with `value` of each name. What may not stand in a level is written as `%2F` and
     /// the like, so each value stays inside its level.
-    pub(super) fn fill<'a>(&self, value: impl Fn(&str) -> &'a str) -> String {
+    pub(crate) fn fill<'a>(&self, value: impl Fn(&str) -> &'a str) -> String {
         let mut topic = String::with_capacity(self.text.len() + 16);
         for part in &self.parts {
             match part {

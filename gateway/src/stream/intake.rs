@@ -3,6 +3,7 @@
 mod relay;
 mod sparkplug;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use headwater_shared::envelope::{Envelope, Publish};
@@ -15,6 +16,7 @@ use crate::journal::{AppendError, Journal, NewRecord, Ticket};
 use crate::node::{Admission, Nodes};
 use crate::sparkplug::Sparkplug;
 use crate::stream::{Stream, Streams, json};
+use crate::table::value_of;
 
 /// A message at the door.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +166,7 @@ impl Intake {
                             Some(key) => key.as_str(),
                             None => {
                                 captured = key_of(stream, message.topic);
-                                captured
+                                &captured
                             }
                         };
                         self.append(stream, message, time_ms, key, None)
@@ -174,7 +176,7 @@ impl Intake {
             }
             Some(Format::Bytes) | None => {
                 let key = key_of(stream, message.topic);
-                let accepted = self.append(stream, message, message.now_ms, key, None)?;
+                let accepted = self.append(stream, message, message.now_ms, &key, None)?;
                 self.attend_node(message)?;
                 Ok(accepted)
             }
@@ -209,7 +211,7 @@ impl Intake {
             relayed: None,
         };
         let stream = self.streams.route(&topic);
-        self.append(stream, &reply, message.now_ms, key_of(stream, &topic), None)?;
+        self.append(stream, &reply, message.now_ms, &key_of(stream, &topic), None)?;
         Ok(())
     }
 
@@ -223,7 +225,7 @@ impl Intake {
         let in_topic = |key: &String| config.topic.captures().any(|capture| capture == key);
         if config.key.as_ref().is_none_or(in_topic) {
             let key = key_of(stream, message.topic);
-            return self.append(stream, message, message.now_ms, key, None);
+            return self.append(stream, message, message.now_ms, &key, None);
         }
         let reason = "an empty payload deletes its key, and the key is not a level of the topic";
         self.reject(stream, message, reason)
@@ -239,6 +241,7 @@ impl Intake {
         match live.admit(message) {
             Admission::Fresh { time_ms, gaps, mark } => {
                 let key = key_of(stream, message.topic);
+                let key = key.as_ref();
                 let partition = stream.partition_of(key);
                 // Another gateway has named what is missing, and sends that too.
                 for gap in gaps.iter().filter(|_| message.relayed.is_none()) {
@@ -306,14 +309,11 @@ impl Intake {
     }
 }
 
-/// The key from the topic: the named level, or the topic itself.
-fn key_of<'a>(stream: &'a Stream, topic: &'a str) -> &'a str {
-    let Some(config) = &stream.config else { return topic };
-    let Some(key) = &config.key else { return topic };
-    let captured = config.topic.capture(topic);
-    captured
-        .into_iter()
-        .flatten()
-        .find_map(|(name, level)| (name == key).then_some(level))
-        .unwrap_or(topic)
+/// The key from the topic: what the named level stands for, or the topic itself.
+fn key_of<'a>(stream: &'a Stream, topic: &'a str) -> Cow<'a, str> {
+    let Some(config) = &stream.config else { return Cow::Borrowed(topic) };
+    let Some(key) = &config.key else { return Cow::Borrowed(topic) };
+    let mut captured = config.topic.capture(topic).into_iter().flatten();
+    let level = captured.find_map(|(name, level)| (name == key).then_some(level));
+    level.map_or(Cow::Borrowed(topic), |level| value_of(topic, level))
 }

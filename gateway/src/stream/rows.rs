@@ -15,6 +15,7 @@ use crate::journal::Record;
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
 use crate::stream::Streams;
+use crate::table::value_of;
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,7 +186,9 @@ impl Rows {
         captured
             .into_iter()
             .flatten()
-            .map(|(name, level)| (name.to_owned(), Value::Text(level.to_owned())))
+            .map(|(name, level)| {
+                (name.to_owned(), Value::Text(value_of(topic, level).into_owned()))
+            })
             .collect()
     }
 

@@ -53,7 +53,7 @@ topic = "alarm"
 "#;
 
 /// Publishes at QoS 1 and returns when all is acknowledged.
-fn publish(gateway: &Gateway, messages: impl Iterator<Item = (String, Vec<u8>)>) {
+pub(crate) fn publish(gateway: &Gateway, messages: impl Iterator<Item = (String, Vec<u8>)>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let mut options = MqttOptions::new("logs-test", "127.0.0.1", gateway.mqtt.port());
@@ -77,7 +77,7 @@ fn alarms(numbers: std::ops::Range<u32>) -> impl Iterator<Item = (String, Vec<u8
 }
 
 /// More than the journal keeps.
-fn bulk() -> impl Iterator<Item = (String, Vec<u8>)> {
+pub(crate) fn bulk() -> impl Iterator<Item = (String, Vec<u8>)> {
     (0..80).map(|n| (format!("bulk/{n}"), vec![b'x'; 100 << 10]))
 }
 

@@ -25,4 +25,5 @@ mod registry;
 mod sparkplug;
 mod spec;
 mod subscribers;
+mod tables;
 mod ways;

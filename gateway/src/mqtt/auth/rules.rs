@@ -7,6 +7,7 @@ use tracing::warn;
 
 use crate::config::RulesConfig;
 use crate::stream::{filter_matches, is_filter};
+use crate::table::is_table_topic;
 
 const USER: &str = "{user}";
 const CLIENT: &str = "{client}";
@@ -29,9 +30,10 @@ impl Access {
         }
     }
 
-    /// May publish to `topic`.
+    /// May publish to `topic`; nobody may write a table.
     pub(crate) fn may_publish(&self, topic: &str) -> bool {
         match self {
+            _ if is_table_topic(topic) => false,
             Self::All => true,
             Self::Rules(rules) => any(&rules.publish, topic) && !any(&rules.deny, topic),
         }
@@ -257,6 +259,15 @@ mod tests {
         assert!(access.may_subscribe("plant/#") && !access.may_subscribe("plant/secret/x"));
         assert!(access.may_receive("plant/7") && !access.may_receive("plant/secret/x"));
         assert!(!access.may_receive("elsewhere"), "a subscription that older rules allowed");
+    }
+
+    #[test]
+    fn nobody_writes_a_table() {
+        let rules = Access::Rules(rules(&["$table/#", "#"], &["$table/#"], &[]));
+        for access in [Access::All, rules] {
+            assert!(!access.may_publish("$table/devices/a") && access.may_publish("tables/a"));
+            assert!(access.may_receive("$table/devices/a"), "reading is another matter");
+        }
     }
 
     #[test]

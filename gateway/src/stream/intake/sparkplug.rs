@@ -1,5 +1,7 @@
 //! A message of Sparkplug B on its way in: what is missing before it, and whom to ask for births.
 
+use std::borrow::Cow;
+
 use headwater_shared::envelope::Envelope;
 
 use super::{Accepted, Incoming, Intake, IntakeError, key_of};
@@ -22,10 +24,10 @@ impl Intake {
         let key = metrics_key(stream, message.topic, &admission);
         // Another gateway has named what is missing, and asked for births.
         if message.relayed.is_none() {
-            self.note_missing(stream, key, &admission)?;
+            self.note_missing(stream, &key, &admission)?;
         }
         let accepted = match &admission.refused {
-            None => self.append(stream, message, admission.time_ms, key, None)?,
+            None => self.append(stream, message, admission.time_ms, &key, None)?,
             Some(reason) => self.reject(stream, message, reason)?,
         };
         self.metrics.births_refused.inc_by(admission.is_full.into());
@@ -77,10 +79,14 @@ impl Intake {
 }
 
 /// The key of a message: by itself the edge node and device.
-fn metrics_key<'a>(stream: &'a Stream, topic: &'a str, admission: &'a Admission<'_>) -> &'a str {
+fn metrics_key<'a>(
+    stream: &'a Stream,
+    topic: &'a str,
+    admission: &'a Admission<'_>,
+) -> Cow<'a, str> {
     match stream.config.as_ref().and_then(|config| config.key.as_deref()) {
-        None => &admission.source,
-        Some("edge_node") => admission.edge_node,
+        None => Cow::Borrowed(&admission.source),
+        Some("edge_node") => Cow::Borrowed(admission.edge_node),
         Some(_) => key_of(stream, topic),
     }
 }

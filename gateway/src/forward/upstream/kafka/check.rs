@@ -23,12 +23,14 @@ const TOO_LONG_MS: u32 = i32::MAX.unsigned_abs() - 1_000;
 /// A broker that does not answer is tried again this long.
 const REACH: Duration = Duration::from_secs(8);
 
-/// Of the upstream `name`; `packet_bytes` is the largest packet that devices may send.
+/// Of the upstream `name`; `tables` are topics that tables are made from, `packet_bytes` is the
+/// largest packet that devices may send.
 pub(in crate::forward) fn check(
     name: &str,
     config: &KafkaConfig,
     gateway: &str,
     destinations: &[Destination],
+    tables: &[&str],
     packet_bytes: u32,
 ) -> Vec<Finding> {
     let settings = Settings::new(config, gateway);
@@ -41,6 +43,10 @@ pub(in crate::forward) fn check(
         config.brokers,
         counted(cluster.brokers.len(), "broker")
     ))];
+    findings.extend(cluster.tables(tables));
+    if destinations.is_empty() {
+        return findings;
+    }
     let mut wanted: Vec<Wanted> = destinations.iter().map(Wanted::data).collect();
     wanted.push(Wanted::positions(destinations));
     let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name.as_str()).collect();
@@ -118,6 +124,39 @@ impl Cluster {
         }
     }
 
+    fn tables(&self, topics: &[&str]) -> Vec<Finding> {
+        let settings = match topics {
+            [] => BTreeMap::new(),
+            _ => self.settings(topics),
+        };
+        topics.iter().flat_map(|topic| self.table(topic, settings.get(*topic))).collect()
+    }
+
+    /// A topic that a table is made from.
+    fn table(&self, name: &str, settings: Option<&BTreeMap<String, String>>) -> Vec<Finding> {
+        let found = match topics::find(&self.consumer, name, REQUEST) {
+            Err(problem) => {
+                let what = format!("topic {name} cannot be read");
+                return vec![Finding::trouble(&self.watched.fault(&what, &problem))];
+            }
+            Ok(None) => {
+                return vec![Finding::trouble(&Fault::refused(format!(
+                    "there is no topic {name} for a table: make it: kafka-topics.sh --create \
+                     --topic {name} --config cleanup.policy=compact"
+                )))];
+            }
+            Ok(Some(found)) => found,
+        };
+        let there = format!("topic {name}: {}", found.described());
+        let rights = native::rights(self.consumer.client(), name, REQUEST);
+        let read = match rights.map(|rights| rights.read) {
+            Some(true) => Finding::good(format!("{there}, may read")),
+            Some(false) => Finding::trouble(&remedy::right(name, "Read")),
+            None => Finding::note(format!("{there}; the cluster does not say who may read")),
+        };
+        [Some(read), policy(name, settings)].into_iter().flatten().collect()
+    }
+
     fn creation(&self, wanted: &Wanted) -> Finding {
         let (name, described) = (&wanted.name, wanted.described());
         match topics::create(&self.admin, wanted, true) {
@@ -165,6 +204,23 @@ fn as_asked(
         )));
     }
     findings
+}
+
+/// A table needs the last value of each key, however old.
+fn policy(name: &str, settings: Option<&BTreeMap<String, String>>) -> Option<Finding> {
+    let Some(policy) = settings.and_then(|settings| settings.get("cleanup.policy")) else {
+        let right = "right DescribeConfigs";
+        return Some(Finding::note(format!(
+            "cleanup.policy of topic {name} cannot be seen ({right}): a table needs compact"
+        )));
+    };
+    (policy != "compact").then(|| {
+        Finding::warning(format!(
+            "topic {name} has cleanup.policy={policy}, so it deletes rows by their age: \
+             kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config \
+             cleanup.policy=compact"
+        ))
+    })
 }
 
 /// A record that is too large for its topic is not lost, but it does not arrive as it is either.
@@ -225,6 +281,19 @@ fn timeout(settings: &Settings, broker: Option<&BTreeMap<String, String>>) -> Fi
 mod tests {
     use super::*;
     use crate::forward::online::Verdict;
+
+    #[test]
+    fn a_topic_of_a_table_has_to_be_compacted() {
+        let told = |name: &str| {
+            let settings = BTreeMap::from([("cleanup.policy".to_owned(), name.to_owned())]);
+            policy("t", Some(&settings)).map(|finding| (finding.verdict, finding.text))
+        };
+        assert_eq!(told("compact"), None);
+        let (verdict, text) = told("compact,delete").expect("a finding");
+        assert_eq!(verdict, Verdict::Warning);
+        assert!(text.contains("cleanup.policy=compact,delete") && text.contains("--add-config"));
+        assert_eq!(policy("t", None).map(|finding| finding.verdict), Some(Verdict::Note));
+    }
 
     #[test]
     fn a_topic_that_takes_less_than_a_packet_is_told() {
