@@ -46,7 +46,24 @@ impl Kafka {
     /// # Errors
     /// What the broker says.
     pub fn make_topic(&self, topic: &str, partitions: u16) -> io::Result<()> {
+        self.make(NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(1)))
+    }
+
+    /// Makes a topic that keeps the last value of each key, and compacts as often as a broker can.
+    ///
+    /// # Errors
+    /// What the broker says.
+    pub fn make_compacted_topic(&self, topic: &str, partitions: u16) -> io::Result<()> {
         let new = NewTopic::new(topic, i32::from(partitions), TopicReplication::Fixed(1));
+        let often = [
+            ("cleanup.policy", "compact"),
+            ("segment.ms", "500"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+        ];
+        self.make(often.into_iter().fold(new, |new, (name, value)| new.set(name, value)))
+    }
+
+    fn make(&self, new: NewTopic<'_>) -> io::Result<()> {
         let (admin, options) = self.admin()?;
         let made = runtime()?.block_on(admin.create_topics([&new], &options));
         outcome(made.map_err(io::Error::other)?.pop())

@@ -16,5 +16,6 @@ mod publisher;
 #[path = "../../../gateway/src/forward/format/registry/double.rs"]
 mod registry;
 mod stored;
+mod tables;
 mod whole_path;
 mod wire;
