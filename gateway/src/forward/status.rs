@@ -27,7 +27,7 @@ pub enum RouteState {
     Held,
     /// It was told to wait.
     Paused,
-    /// It will not go on by itself; `last_error` says why and what to do.
+    /// It does not go on before somebody has done what `last_error` says.
     Stopped,
 }
 
@@ -125,7 +125,11 @@ impl ForwardMetrics {
         let mut add = |name: &str, help: &str, family: &Family<Labels, Gauge<u64, AtomicU64>>| {
             registry.register(name, help, family.clone());
         };
-        add("forward_stopped", "1 for a route that will not go on by itself", &self.stopped);
+        add(
+            "forward_stopped",
+            "1 for a route that waits for somebody to cure what its last error says",
+            &self.stopped,
+        );
         add("forward_held", "1 for a route whose link rests or has no budget left", &self.held);
         add("forward_paused", "1 for a route that was told to wait", &self.paused);
         add("forward_lag", "Durable records that the route has not dealt with", &self.lag);
@@ -239,7 +243,8 @@ impl Scores {
         row.position.set(position.next());
         row.lag.set(position.missing(end));
         let status = &mut row.status;
-        let waited = matches!(status.state, RouteState::Held | RouteState::Paused);
+        let waited =
+            matches!(status.state, RouteState::Held | RouteState::Paused | RouteState::Stopped);
         let state = match state {
             Some(state) => state,
             None if waited => RouteState::Connecting,

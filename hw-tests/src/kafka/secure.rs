@@ -164,16 +164,27 @@ pub enum Operation {
     DescribeConfigs = 10,
 }
 
-/// Allows [`GUEST`] an operation on what begins with `name`, or on the cluster. Kafka's tool for it is
-/// not among the broker's own libraries, so this is its request, `CreateAcls` version 1.
+/// What a rule says, by Kafka's number.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Permission {
+    /// No, whatever other rules say.
+    Deny = 2,
+    /// Yes.
+    Allow = 3,
+}
+
+/// Allows or denies [`GUEST`] an operation on what begins with `name`, or on the cluster. Kafka's
+/// tool for it is not among the broker's own libraries, so this is its request, `CreateAcls` version 1.
 ///
 /// # Errors
 /// What the broker says.
-pub fn allow(
+pub fn rule(
     brokers: &str,
     resource: Resource,
     name: &str,
     operation: Operation,
+    permission: Permission,
 ) -> io::Result<()> {
     let string = |out: &mut Vec<u8>, text: &str| {
         out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
@@ -191,8 +202,7 @@ pub fn allow(
     string(&mut body, &format!("User:{}", GUEST.0));
     string(&mut body, "*");
     body.push(operation as u8);
-    // Allowed.
-    body.push(3);
+    body.push(permission as u8);
     let mut stream = TcpStream::connect(brokers)?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
     stream.write_all(&u32::try_from(body.len()).unwrap_or(0).to_be_bytes())?;

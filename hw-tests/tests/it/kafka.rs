@@ -147,6 +147,11 @@ impl Running {
         }
     }
 
+    /// All routes, where there is more than the one of [`Running::wait`].
+    pub(crate) fn routes(&self) -> Vec<RouteStatus> {
+        self.status.routes()
+    }
+
     pub(crate) fn stop(self) {
         self.stop.send_replace(true);
         self.runtime.block_on(self.task).expect("it ends");

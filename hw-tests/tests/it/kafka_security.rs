@@ -5,9 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use headwater::forward::{RouteState, RouteStatus};
 use hw_tests::gateway::binary;
 use hw_tests::journal::{Bench, PARTITIONS};
-use hw_tests::kafka::secure::{GUEST, Operation, Papers, Resource, SUBJECT, USER, allow, options};
+use hw_tests::kafka::secure::{
+    GUEST, Operation, Papers, Permission, Resource, SUBJECT, USER, options, rule,
+};
 use hw_tests::kafka::{Consumed, Kafka};
 use hw_tests::tokens::Tokens;
 
@@ -313,16 +316,17 @@ impl Each<'_> {
         for operation in [Write, Describe] {
             self.allow(Resource::TransactionalId, "guest.", operation);
         }
-        error("topic guest.data cannot be used");
-        for operation in [Write, Describe, Create] {
-            self.allow(Resource::Topic, "guest.", operation);
-        }
+        // Without it nothing goes, whatever is said of other topics.
         error("topic headwater.positions cannot be used");
         self.allow(Resource::Topic, "headwater.", Describe);
         let words = ["topic headwater.positions: the user has no right Write"];
         self.trouble_of("guest", "guest.data", &guest, "", 1, &words);
         self.allow(Resource::Topic, "headwater.", Write);
         self.allow(Resource::Topic, "headwater.", Read);
+        error("topic guest.data cannot be used");
+        for operation in [Write, Describe, Create] {
+            self.allow(Resource::Topic, "guest.", operation);
+        }
         let running = Running::start(&bench);
         let status = running.wait("with all rights", |status| status.position == 30);
         assert_eq!(status.records, 30);
@@ -337,10 +341,64 @@ impl Each<'_> {
         assert!(text.contains("may stay open 30000 ms of at most 900000"), "{text}");
         let records = consume(self.kafka, "guest.data", 30);
         assert!(records.iter().all(|record| record.partition < i32::from(PARTITIONS)));
+        self.apart(&guest);
+    }
+
+    /// Of two routes of an upstream one lacks its rights, gets them one by one, and loses one again;
+    /// the other one goes on all the time.
+    fn apart(&self, guest: &str) {
+        use Operation::{Create, Describe, Write};
+        let dir = self.dir.join("apart");
+        std::fs::create_dir(&dir).expect("a directory");
+        for operation in [Write, Describe] {
+            self.allow(Resource::TransactionalId, "apart.", operation);
+        }
+        for operation in [Write, Describe, Create] {
+            self.allow(Resource::Topic, "apart.open", operation);
+        }
+        let second =
+            "[[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"apart.barred\"\n";
+        let bench = Bench::open_as("apart", "apart.open", &dir, guest, second).expect("the bench");
+        let running = Running::start(&bench);
+        let goes_on = |numbers: std::ops::Range<u64>| {
+            let end = numbers.end;
+            for number in numbers {
+                bench.append(number).expect("appended");
+            }
+            running.wait("the one goes on", |status| status.position == end);
+        };
+        goes_on(0..20);
+        let barred = wait_second(&running, |status| status.state == RouteState::Stopped);
+        let error = barred.last_error.expect("an error");
+        assert!(error.contains("topic apart.barred cannot be used"), "{error}");
+        assert_eq!((barred.position, barred.records), (0, 0));
+        for operation in [Describe, Create] {
+            self.allow(Resource::Topic, "apart.barred", operation);
+        }
+        let lacks_write = |status: &RouteStatus| {
+            let error = status.last_error.as_ref();
+            let is_said = error.is_some_and(|error| error.contains("has no right Write"));
+            status.state == RouteState::Stopped && is_said
+        };
+        wait_second(&running, lacks_write);
+        goes_on(20..30);
+        self.allow(Resource::Topic, "apart.barred", Write);
+        let cured = wait_second(&running, |status| status.position == 30);
+        assert_eq!(cured.records, 30);
+        consume(self.kafka, "apart.barred", 30);
+        rule(self.kafka.brokers(), Resource::Topic, "apart.barred", Write, Permission::Deny)
+            .expect("denied");
+        goes_on(30..40);
+        wait_second(&running, lacks_write);
+        goes_on(40..50);
+        running.stop();
+        consume(self.kafka, "apart.open", 50);
+        consume(self.kafka, "apart.barred", 30);
     }
 
     fn allow(&self, resource: Resource, name: &str, operation: Operation) {
-        allow(self.kafka.brokers(), resource, name, operation).expect("allowed");
+        let brokers = self.kafka.brokers();
+        rule(brokers, resource, name, operation, Permission::Allow).expect("allowed");
     }
 
     fn check(&self, id: &str, upstream: &str, route: &str) -> Output {
@@ -390,6 +448,19 @@ impl Each<'_> {
         for words in words {
             assert!(text.contains(words), "{id}: {words}: {text}");
         }
+    }
+}
+
+/// Waits for the second route; what is barred is looked at again after 30 s.
+fn wait_second(running: &Running, until: impl Fn(&RouteStatus) -> bool) -> RouteStatus {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = running.routes().remove(1);
+        if until(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{status:?}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

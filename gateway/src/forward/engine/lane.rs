@@ -49,6 +49,8 @@ pub(in crate::forward) struct Lane<S> {
     bound: u64,
     /// Why it must not go on; for good.
     pub(in crate::forward) halted: Option<String>,
+    /// Why it cannot go on until a human has cured that; the upstream's other routes do.
+    pub(in crate::forward) barred: Option<String>,
     mark: Mark,
     saved: Option<Mark>,
     /// Retention may not take what is at or above this.
@@ -157,6 +159,7 @@ impl<S: Source> Lane<S> {
             witness: None,
             bound,
             halted: None,
+            barred: None,
             mark: Mark { bound: Some(bound), ..mark },
             saved,
             kept,
@@ -199,6 +202,7 @@ impl<S: Source> Lane<S> {
         local: &impl Local<Source = S>,
     ) -> Result<(), Fault> {
         self.stop();
+        self.barred = None;
         if self.halted.is_some() {
             return Ok(());
         }
@@ -291,6 +295,17 @@ impl<S: Source> Lane<S> {
         }
         let differs = record.is_some_and(|record| Witness::of(&record) != *witness);
         Ok(differs.then_some(Halted::Foreign { offset }))
+    }
+
+    /// The upstream does not take it now, and says so of no other route.
+    pub(in crate::forward) fn bar(&mut self, why: String) {
+        self.stop();
+        self.barred = Some(why);
+    }
+
+    /// Why it is stopped, for good or until somebody has cured it.
+    pub(in crate::forward) fn stopped(&self) -> Option<&str> {
+        self.halted.as_deref().or(self.barred.as_deref())
     }
 
     fn halt(&mut self, why: Halted) {

@@ -1,6 +1,7 @@
 //! Drives the policy over an upstream and the journal. No clock and no thread of its own, so the
 //! tests run the same engine in simulated time.
 
+mod barred;
 pub(in crate::forward) mod batch;
 pub(in crate::forward) mod lane;
 mod reading;
@@ -230,6 +231,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         let waiting = self.waiting();
         let done = match self.core.next(now.ms, &waiting) {
             Action::Open => self.open(),
+            Action::Look => Ok(self.look()),
             Action::Begin => self.begin(now),
             Action::Send => self.send(),
             Action::Commit => self.commit(clock),
@@ -330,15 +332,13 @@ impl<U: Upstream, L: Local> Engine<U, L> {
     fn open(&mut self) -> Result<Outcome, Fault> {
         let starts = self.upstream.open()?;
         self.clear();
-        for (lane, start) in self.lanes.iter_mut().zip(&starts) {
-            lane.start(start, &self.local)?;
-        }
+        let is_whole = self.start(starts)?;
         self.bury_condemned()?;
         // Once a route sends, the upstream may have more than the saved bound allows.
         self.save_marks()
             .map_err(|problem| Fault::retry(format!("{problem}; is the disk full?")))?;
         self.show(None);
-        Ok(Outcome::Opened)
+        Ok(if is_whole { Outcome::Opened } else { Outcome::OpenedInPart })
     }
 
     fn begin(&mut self, now: Now) -> Result<Outcome, Fault> {
@@ -463,9 +463,10 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         for (route, lane) in self.lanes.iter().enumerate() {
             let held = self.held.map(|held| held.to_string());
             let waits = lane.waits();
-            let error = lane.halted.as_deref().or(fault.map(|fault| fault.message.as_str()));
+            let stopped = lane.stopped();
+            let error = stopped.or(fault.map(|fault| fault.message.as_str()));
             let (state, error) = match fault {
-                _ if lane.halted.is_some() || self.core.is_stopped() => {
+                _ if stopped.is_some() || self.core.is_stopped() => {
                     (Some(RouteState::Stopped), error)
                 }
                 _ if lane.paused => (Some(RouteState::Paused), Some(PAUSED)),

@@ -8,8 +8,14 @@
 //!    +---- any fault: back off, then everything anew ----+        Fenced: Stopped, for good
 //! ```
 //!
+//! Routes that the upstream bars at an open are left out; between two transactions it is asked about
+//! them now and then, and opened anew once one of them may go.
+//!
 //! After any fault the upstream is dropped and opened again, which settles what was under way and
 //! reads the position: nothing is assumed about a request whose answer did not come.
+
+#[cfg(test)]
+mod tests;
 
 use crate::forward::engine::batch::RECORDS_FULL;
 use crate::forward::policy::pace::Pace;
@@ -106,6 +112,8 @@ pub(in crate::forward) enum Action {
     Send,
     /// Write the positions into the transaction and commit it.
     Commit,
+    /// Ask about the routes that are barred; then report [`Outcome::Looked`].
+    Look,
     /// Nothing to do until `until_ms`, or until new records if `for_data`.
     Wait {
         /// A time of the core's clock; `u64::MAX`: no time.
@@ -122,6 +130,13 @@ pub(in crate::forward) enum Action {
 pub(in crate::forward) enum Outcome {
     /// The upstream is open.
     Opened,
+    /// It is, and bars some routes.
+    OpenedInPart,
+    /// It was asked about these.
+    Looked {
+        /// One of them may go.
+        is_cured: bool,
+    },
     /// A transaction has begun.
     Begun,
     /// These were sent in it.
@@ -168,6 +183,8 @@ pub(in crate::forward) struct Core {
     failures: u32,
     jitter: u64,
     drain_until_ms: Option<u64>,
+    /// When the upstream is asked about the routes that it bars.
+    look_ms: Option<u64>,
 }
 
 impl Core {
@@ -175,7 +192,15 @@ impl Core {
     pub(in crate::forward) fn new(policy: Policy, seed: u64) -> Self {
         let state = State::Closed { retry_ms: 0 };
         let pace = Pace::new(&policy);
-        Self { policy, pace, state, failures: 0, jitter: seed | 1, drain_until_ms: None }
+        Self {
+            policy,
+            pace,
+            state,
+            failures: 0,
+            jitter: seed | 1,
+            drain_until_ms: None,
+            look_ms: None,
+        }
     }
 
     /// The gateway is shutting down: send what waits, for a short while, settle, halt.
@@ -217,8 +242,12 @@ impl Core {
         if over || (self.drain_until_ms.is_some() && waiting.staged == 0) {
             return Action::Halt;
         }
+        let look_ms = self.look_ms.filter(|_| self.drain_until_ms.is_none()).unwrap_or(u64::MAX);
+        if now_ms >= look_ms {
+            return Action::Look;
+        }
         if waiting.staged == 0 {
-            return Action::Wait { until_ms: u64::MAX, for_data: true };
+            return Action::Wait { until_ms: look_ms, for_data: true };
         }
         let due_ms = self.pace.due_ms();
         let enough = waiting.full || waiting.probing || waiting.staged >= self.policy.records_max;
@@ -267,7 +296,15 @@ impl Core {
     pub(in crate::forward) fn on(&mut self, now_ms: u64, outcome: &Outcome) {
         self.state = match (outcome, self.state) {
             (_, State::Stopped) => State::Stopped,
-            (Outcome::Opened, _) => State::Idle,
+            (Outcome::Opened, _) => {
+                self.look_ms = None;
+                State::Idle
+            }
+            (Outcome::OpenedInPart | Outcome::Looked { is_cured: false }, _) => {
+                self.look_ms = Some(now_ms.saturating_add(self.jittered(REFUSED_RETRY_MS)));
+                State::Idle
+            }
+            (Outcome::Looked { is_cured: true }, _) => State::Closed { retry_ms: now_ms },
             (Outcome::Begun, _) => {
                 self.pace.begun(now_ms);
                 let begun_ms = now_ms;
@@ -324,155 +361,5 @@ impl Core {
         self.jitter ^= self.jitter >> 7;
         self.jitter ^= self.jitter << 17;
         ms / 2 + self.jitter % (ms / 2 + 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::forward::policy::pace::BURST;
-
-    fn waiting(staged: u32) -> Waiting {
-        Waiting { staged, full: false, unread: 0, probing: false }
-    }
-
-    fn sent(records: u32, bytes: u64) -> Outcome {
-        Outcome::Sent { records, bytes, overtook: false }
-    }
-
-    fn open(policy: Policy) -> Core {
-        let mut core = Core::new(policy, 42);
-        assert_eq!(core.next(0, &Waiting::default()), Action::Open);
-        core.on(0, &Outcome::Opened);
-        core
-    }
-
-    /// Sends and commits `records` at `now_ms`.
-    fn transact(core: &mut Core, now_ms: u64, records: u32) {
-        assert_eq!(core.next(now_ms, &waiting(records)), Action::Begin);
-        core.on(now_ms, &Outcome::Begun);
-        assert_eq!(core.next(now_ms, &waiting(records)), Action::Send);
-        core.on(now_ms, &sent(records, 1));
-        assert_eq!(core.next(now_ms, &waiting(0)), Action::Commit);
-        core.on(now_ms, &Outcome::Committed);
-    }
-
-    #[test]
-    fn records_after_silence_go_at_once_and_those_behind_them_gather() {
-        let mut core = open(Policy::KAFKA);
-        let idle = Action::Wait { until_ms: u64::MAX, for_data: true };
-        assert_eq!(core.next(5_000, &waiting(0)), idle);
-        for _ in 0..BURST {
-            transact(&mut core, 5_000, 1);
-        }
-        let wait = Action::Wait { until_ms: 5_020, for_data: false };
-        assert_eq!(core.next(5_000, &waiting(1)), wait);
-        let wait = Action::Wait { until_ms: 5_500, for_data: false };
-        assert_eq!(core.next(5_490, &waiting(300)), wait);
-        transact(&mut core, 5_500, 300);
-        // A full stage does not wait.
-        let full = Waiting { full: true, ..waiting(500) };
-        assert_eq!(core.next(5_501, &full), Action::Begin);
-    }
-
-    #[test]
-    fn a_transaction_of_a_backlog_closes_soon_once_something_urgent_is_in_it() {
-        let mut core = open(Policy::KAFKA);
-        core.on(0, &Outcome::Begun);
-        let behind = Waiting { full: true, unread: 100_000, ..waiting(9) };
-        core.on(10, &sent(500, 1));
-        assert_eq!(core.next(10, &behind), Action::Send);
-        core.on(20, &Outcome::Sent { records: 500, bytes: 1, overtook: true });
-        assert_eq!(core.next(20, &behind), Action::Send);
-        assert_eq!(core.next(HURRY_MS, &behind), Action::Commit);
-    }
-
-    #[test]
-    fn a_transaction_closes_at_its_size_and_a_backlog_makes_it_larger() {
-        let mut core = open(Policy::KAFKA);
-        core.on(0, &Outcome::Begun);
-        core.on(0, &sent(1_000, 1));
-        assert_eq!(core.next(0, &waiting(9)), Action::Commit);
-        let behind = Waiting { unread: 100_000, ..waiting(9) };
-        assert_eq!(core.next(0, &behind), Action::Send);
-        core.on(0, &sent(1, 2 << 20));
-        assert_eq!(core.next(0, &behind), Action::Commit);
-    }
-
-    #[test]
-    fn a_file_is_held_open_for_its_time_and_closes_then_even_while_records_come() {
-        let mut core = open(Policy::DIRECTORY);
-        core.on(100, &Outcome::Begun);
-        core.on(100, &sent(1, 1));
-        let hold = Action::Wait { until_ms: 10_100, for_data: true };
-        assert_eq!(core.next(200, &waiting(0)), hold);
-        assert_eq!(core.next(200, &waiting(1)), Action::Send);
-        assert_eq!(core.next(10_100, &waiting(1)), Action::Commit);
-    }
-
-    #[test]
-    fn retries_come_later_and_later_up_to_a_bound_and_a_commit_ends_that() {
-        let mut core = open(Policy::KAFKA);
-        let wait_ms = |core: &mut Core| {
-            core.on(0, &Outcome::Failed(Fault::retry("no")));
-            match core.next(0, &waiting(1)) {
-                Action::Wait { until_ms, for_data: false } => until_ms,
-                other => panic!("{other:?}"),
-            }
-        };
-        let waits: Vec<u64> = (0..40).map(|_| wait_ms(&mut core)).collect();
-        for (index, wait_ms) in waits.iter().enumerate() {
-            let most_ms = (BACKOFF_MS << index.min(16)).min(BACKOFF_MS_MAX);
-            assert!((most_ms / 2..=most_ms).contains(wait_ms), "{index}: {wait_ms}");
-        }
-        let long: std::collections::BTreeSet<_> = waits[20..].iter().collect();
-        assert!(long.len() > 10, "jitter spreads the retries: {long:?}");
-        core.on(0, &Outcome::Opened);
-        transact(&mut core, 0, 1);
-        assert!(wait_ms(&mut core) <= BACKOFF_MS);
-    }
-
-    #[test]
-    fn a_fenced_forwarder_never_comes_back_unless_it_slept_through_its_own_transaction() {
-        let fenced = Outcome::Failed(Fault::fenced("rival"));
-        let mut core = open(Policy::KAFKA);
-        core.on(0, &Outcome::Begun);
-        core.on(40_000, &fenced);
-        assert!(matches!(core.next(40_000, &waiting(1)), Action::Wait { .. }));
-        core.on(41_000, &Outcome::Opened);
-        core.on(41_000, &Outcome::Begun);
-        core.on(41_010, &fenced);
-        for now_ms in [41_010, u64::MAX] {
-            assert_eq!(core.next(now_ms, &waiting(1)), Action::Halt);
-        }
-        core.on(50_000, &Outcome::Opened);
-        assert!(core.is_stopped());
-    }
-
-    #[test]
-    fn what_a_human_has_to_cure_is_tried_again_at_leisure() {
-        let mut core = open(Policy::KAFKA);
-        core.on(0, &Outcome::Failed(Fault::refused("password")));
-        let Action::Wait { until_ms, .. } = core.next(0, &waiting(1)) else {
-            panic!("it waits");
-        };
-        assert!((REFUSED_RETRY_MS / 2..=REFUSED_RETRY_MS).contains(&until_ms));
-        assert_eq!(core.next(until_ms, &waiting(1)), Action::Open);
-    }
-
-    #[test]
-    fn a_shutdown_sends_what_waits_but_not_for_ever() {
-        let mut core = open(Policy::KAFKA);
-        transact(&mut core, 0, 1);
-        core.drain(10);
-        transact(&mut core, 10, 5);
-        assert_eq!(core.next(10, &waiting(0)), Action::Halt);
-        core.on(20, &Outcome::Begun);
-        assert_eq!(core.next(10 + DRAIN_MS, &waiting(5)), Action::Commit);
-        core.on(10 + DRAIN_MS, &Outcome::Committed);
-        assert_eq!(core.next(10 + DRAIN_MS, &waiting(5)), Action::Halt);
-        let mut core = Core::new(Policy::KAFKA, 1);
-        core.drain(0);
-        assert_eq!(core.next(0, &waiting(5)), Action::Halt, "nothing to settle");
     }
 }

@@ -82,6 +82,11 @@ impl Probe {
         None
     }
 
+    /// The upstream takes nothing of `route` now: it is not looked for there.
+    pub(in crate::forward) fn forget(&mut self, route: usize) {
+        self.suspects.retain(|one| one.0 != route);
+    }
+
     /// A transaction was confirmed; `is_there` says of a record whether the upstream has it.
     pub(in crate::forward) fn passed(&mut self, is_there: impl Fn(usize, u64) -> bool) {
         self.suspects.retain(|(route, offset)| !is_there(*route, *offset));

@@ -10,7 +10,7 @@ use super::super::policy::core::Policy;
 use super::super::policy::dead::{Cause, Refusal};
 use super::super::policy::resume::RouteStart;
 use super::super::status::RouteState;
-use super::super::upstream::{Fault, Progress, SendError, Upstream};
+use super::super::upstream::{Fault, Opening, Progress, SendError, Upstream};
 use super::{Clock, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,20 @@ pub(super) struct State {
     pub(super) size_max: Option<usize>,
     /// Records that are refused at the commit, with all others of the transaction.
     pub(super) bad: BTreeSet<(usize, u64)>,
+    /// Routes whose topic may not be written.
+    pub(super) forbidden: BTreeSet<usize>,
+    /// How often it was asked about topics between opens.
+    pub(super) looks: u64,
 }
 
 impl State {
+    fn usable(&self, route: usize) -> Result<(), Fault> {
+        if self.forbidden.contains(&route) {
+            return Err(Fault::refused(format!("give the user a right on topic {route}")));
+        }
+        Ok(())
+    }
+
     /// All of the transaction, if one of it is bad.
     fn refused(&self) -> Vec<Refusal> {
         let is_bad =
@@ -134,7 +145,7 @@ impl Client {
 }
 
 impl Upstream for Client {
-    fn open(&mut self) -> Result<Vec<RouteStart>, Fault> {
+    fn open(&mut self) -> Result<Vec<Opening>, Fault> {
         {
             let mut state = self.cluster.state();
             state.epoch += 1;
@@ -145,10 +156,18 @@ impl Upstream for Client {
             let start = |route| {
                 let progress = state.positions.get(&route).cloned();
                 let (position, witness) = progress.map(|p| (p.position, p.witness)).unzip();
-                RouteStart::truth(position, witness.flatten())
+                state.usable(route).map(|()| RouteStart::truth(position, witness.flatten()))
             };
             (0..2).map(start).collect()
         })
+    }
+
+    fn look(&mut self, barred: &[usize]) -> Vec<Result<(), Fault>> {
+        let look = |state: &mut State| {
+            state.looks += 1;
+            barred.iter().map(|route| state.usable(*route)).collect()
+        };
+        self.request(look).unwrap_or_else(|fault| vec![Err(fault); barred.len()])
     }
 
     fn begin(&mut self) -> Result<(), Fault> {
@@ -168,6 +187,11 @@ impl Upstream for Client {
         self.refused = self.cluster.state().refused();
         if !self.refused.is_empty() {
             return Err(Fault::refused("a batch was refused"));
+        }
+        let is_forbidden =
+            |state: &State| state.open.iter().any(|seen| state.forbidden.contains(&seen.route));
+        if is_forbidden(&self.cluster.state()) {
+            return Err(Fault::retry("a right is missing"));
         }
         self.request(|state| {
             state.transactions.push(state.open.len());

@@ -287,7 +287,7 @@ fn files_of_another_data_directory_are_not_continued() {
     let world = World::new();
     append(&world, 0..10);
     let clock = Clock::default();
-    for (incarnation, state) in [("i", RouteState::Running), ("j", RouteState::Retrying)] {
+    for (incarnation, state) in [("i", RouteState::Running), ("j", RouteState::Stopped)] {
         world.log().marks.clear();
         let (mut engine, scores) =
             world.engine(POLICY, directory(RealDisk, dir.path(), incarnation));
@@ -296,9 +296,24 @@ fn files_of_another_data_directory_are_not_continued() {
         assert_eq!(status.state, state, "{status:?}");
         assert_eq!(
             status.last_error.is_some_and(|error| error.contains("another gateway")),
-            state == RouteState::Retrying
+            state == RouteState::Stopped
         );
     }
+    // Of one topic they are taken away; the other one waits on.
+    std::fs::remove_dir_all(dir.path().join("t.data")).expect("there");
+    world.log().marks.clear();
+    let (mut engine, scores) = world.engine(POLICY, directory(RealDisk, dir.path(), "j"));
+    clock.run(&mut engine, 60);
+    let states: Vec<_> = scores.statuses(10).iter().map(|status| status.state).collect();
+    assert_eq!(states, [RouteState::Running, RouteState::Stopped]);
+    assert_eq!(offsets(&named_files(dir.path()), "t.data"), world.expected("data", 0));
+    std::fs::remove_dir_all(dir.path().join("t.other")).expect("there");
+    for _ in 0..10 {
+        clock.run(&mut engine, 60);
+        clock.ms.set(clock.ms.get() + 5_000);
+    }
+    assert_eq!(scores.statuses(10)[1].state, RouteState::Running);
+    assert_eq!(offsets(&named_files(dir.path()), "t.other"), world.expected("other", 0));
 }
 
 fn named_files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

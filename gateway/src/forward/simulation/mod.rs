@@ -1,5 +1,6 @@
 //! The engine in simulated time, over a journal and upstreams that fail on cue.
 
+mod barred;
 mod broker;
 mod cluster;
 mod dead;

@@ -82,15 +82,23 @@ pub(in crate::forward) struct Destination {
     pub(in crate::forward) wanted: TopicConfig,
 }
 
+/// Where a destination stands, or what a human has to cure before it can be used.
+pub(in crate::forward) type Opening = Result<RouteStart, Fault>;
+
 /// The other end of routes. After an error of any call the caller drops what it had under way and
 /// calls [`Upstream::open`] again.
 pub(in crate::forward) trait Upstream: Send {
     /// Connects, fences and settles what a predecessor left, and says for each destination what it
-    /// has. What an earlier open left is dropped first.
+    /// has, or why just this one cannot be used. What an earlier open left is dropped first.
     ///
     /// # Errors
-    /// [`Fault`].
-    fn open(&mut self) -> Result<Vec<RouteStart>, Fault>;
+    /// [`Fault`], of all destinations.
+    fn open(&mut self) -> Result<Vec<Opening>, Fault>;
+    /// Whether each of `barred`, which the last open said cannot be used, can be now; nothing of the
+    /// others is touched. Between two transactions.
+    fn look(&mut self, barred: &[usize]) -> Vec<Result<(), Fault>> {
+        vec![Ok(()); barred.len()]
+    }
     /// Begins a transaction.
     ///
     /// # Errors

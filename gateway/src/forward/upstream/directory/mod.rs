@@ -25,7 +25,7 @@ use crate::forward::engine::batch::OutRecord;
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::upstream::directory::disk::Disk;
-use crate::forward::upstream::{Destination, Fault, Progress, SendError, Upstream};
+use crate::forward::upstream::{Destination, Fault, Opening, Progress, SendError, Upstream};
 
 /// The file that is being written.
 const PARTIAL: &str = "open.partial";
@@ -111,8 +111,9 @@ impl<D: Disk> Directory<D> {
         }
     }
 
-    /// Checks that the names in a topic's directory are offsets of this gateway's journal.
-    fn claim(&mut self, index: usize) -> Result<(), Fault> {
+    /// Checks that the names in a topic's directory are offsets of this gateway's journal; if not,
+    /// only its route has to wait.
+    fn claim(&mut self, index: usize) -> io::Result<Result<(), Fault>> {
         let destination = &self.topics[index].destination;
         let dir = self.path.join(&destination.topic);
         let ours = SourceFile {
@@ -122,20 +123,26 @@ impl<D: Disk> Directory<D> {
             stream: destination.stream.clone(),
         };
         let path = dir.join(SOURCE);
-        let found = self.disk.read(&path).map_err(|problem| self.fault(&problem))?;
-        match found {
-            Some(bytes) => match serde_json::from_slice::<SourceFile>(&bytes) {
+        match self.disk.read(&path)? {
+            Some(bytes) => Ok(match serde_json::from_slice::<SourceFile>(&bytes) {
                 Ok(found) if found == ours => Ok(()),
                 _ => Err(Fault::refused(format!(
                     "{} holds files of another gateway, stream or data directory (see {SOURCE} \
                      there): move them away, or give the route another topic",
                     dir.display()
                 ))),
-            },
+            }),
             None => {
                 let bytes = serde_json::to_vec(&ours).expect("texts are always JSON");
-                self.place(&dir, SOURCE, &bytes).map_err(|problem| self.fault(&problem))
+                self.place(&dir, SOURCE, &bytes).map(Ok)
             }
+        }
+    }
+
+    fn start(&mut self, index: usize) -> io::Result<Opening> {
+        match self.claim(index)? {
+            Ok(()) => self.survey(index).map(Ok),
+            Err(foreign) => Ok(Err(foreign)),
         }
     }
 
@@ -257,14 +264,19 @@ impl<F> Partition<F> {
 }
 
 impl<D: Disk> Upstream for Directory<D> {
-    fn open(&mut self) -> Result<Vec<RouteStart>, Fault> {
+    fn open(&mut self) -> Result<Vec<Opening>, Fault> {
         self.close();
-        let mut starts = Vec::new();
-        for index in 0..self.topics.len() {
-            self.claim(index)?;
-            starts.push(self.survey(index).map_err(|problem| self.fault(&problem))?);
-        }
-        Ok(starts)
+        let topics = 0..self.topics.len();
+        let start = |index| self.start(index).map_err(|problem| self.fault(&problem));
+        topics.map(start).collect()
+    }
+
+    fn look(&mut self, barred: &[usize]) -> Vec<Result<(), Fault>> {
+        let look = |index: &usize| match self.claim(*index) {
+            Ok(is_ours) => is_ours,
+            Err(problem) => Err(self.fault(&problem)),
+        };
+        barred.iter().map(look).collect()
     }
 
     fn begin(&mut self) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! Whether forwarding to a cluster would work. Nothing is written there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -160,7 +160,7 @@ impl Cluster {
     fn creation(&self, wanted: &Wanted) -> Finding {
         let (name, described) = (&wanted.name, wanted.described());
         match topics::create(&self.admin, wanted, true) {
-            Ok(()) => {
+            Ok(_) => {
                 Finding::good(format!("topic {name} is not there; it will be made: {described}"))
             }
             Err(problem) => {
@@ -173,17 +173,17 @@ impl Cluster {
     fn rights(&self, wanted: &Wanted, found: Found) -> Finding {
         let name = &wanted.name;
         let there = format!("topic {name}: {}", found.described());
-        let Some(rights) = native::rights(self.consumer.client(), name, REQUEST) else {
+        let asked = BTreeSet::from([name.as_str()]);
+        let told = native::rights(self.consumer.client(), &asked, REQUEST);
+        let Some(rights) = told.get(name) else {
             return Finding::note(format!("{there}; the cluster does not say who may write"));
         };
         let reads = name == POSITIONS;
-        let missing = match (rights.write, rights.read || !reads) {
-            (true, true) if reads => return Finding::good(format!("{there}, may read and write")),
-            (true, true) => return Finding::good(format!("{there}, may write")),
-            (false, _) => "Write",
-            (true, false) => "Read",
-        };
-        Finding::trouble(&remedy::right(name, missing))
+        match topics::lacking(name, *rights) {
+            Some(fault) => Finding::trouble(&fault),
+            None if reads => Finding::good(format!("{there}, may read and write")),
+            None => Finding::good(format!("{there}, may write")),
+        }
     }
 }
 

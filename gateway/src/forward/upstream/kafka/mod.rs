@@ -7,7 +7,8 @@
 //! all of that comes again; nothing is assumed about a request whose answer did not come.
 //!
 //! `settings` makes clients from the configuration, `oauth` fetches their tokens, `watch` hears what
-//! they tell, `remedy` says what an error means; `topics` finds and makes topics, `positions` reads,
+//! they tell, `remedy` says what an error means; `topics` finds and makes topics, `usable` says which
+//! can be used, `positions` reads,
 //! `session` writes; `check` asks a cluster whether all of that would work.
 
 pub(in crate::forward) mod check;
@@ -21,6 +22,7 @@ mod remedy;
 mod session;
 pub(in crate::forward) mod settings;
 mod topics;
+mod usable;
 mod watch;
 
 use std::sync::Arc;
@@ -31,7 +33,8 @@ use rdkafka::producer::BaseRecord;
 
 use self::session::Session;
 use self::settings::Settings;
-use self::topics::Wanted;
+use self::topics::{Usable, Wanted};
+use self::usable::Survey;
 use self::watch::Watched;
 use crate::config::KafkaConfig;
 use crate::forward::engine::batch::{OutRecord, ValueKind};
@@ -40,7 +43,7 @@ use crate::forward::policy::resume::RouteStart;
 use crate::forward::policy::stored::Stored;
 use crate::forward::run::{Identity, seed};
 use crate::forward::status::Wire;
-use crate::forward::upstream::{Destination, Fault, Progress, SendError, Upstream};
+use crate::forward::upstream::{Destination, Fault, Opening, Progress, SendError, Upstream};
 use crate::stream::murmur2;
 
 pub(crate) use self::feed::{Extent, TopicFeed, TopicRecord};
@@ -78,6 +81,8 @@ pub(in crate::forward) struct Kafka {
     positions_from: i64,
     /// Topics that are not as asked for and have been named.
     told: bool,
+    /// A right on a topic was missing once.
+    asks_rights: bool,
     wire: Wire,
     session: Option<Session>,
 }
@@ -105,63 +110,91 @@ impl Kafka {
             destinations,
             positions_from: 0,
             told: false,
+            asks_rights: false,
             wire,
             session: None,
         }
     }
 
-    /// Opens a session; the positions come with it.
-    fn connect(&mut self) -> Result<(Session, Vec<Option<Stored>>), Fault> {
+    /// Opens a session; topics and positions of the routes come with it.
+    fn connect(&mut self) -> Result<(Session, Vec<Opening>), Fault> {
         let watched = Arc::new(Watched::new(self.wire.clone()));
         let settings = &self.settings;
         let producer = settings.producer(&self.transactional_id, &watched)?;
         session::init(&producer, &watched)
             .map_err(|problem| watched.fault("transactions cannot be started", &problem))?;
         let latest = settings.consumer("read_uncommitted", &watched)?;
-        let admin = || settings.admin(&watched);
-        let mut explicit = Vec::new();
-        for destination in &self.destinations {
-            let wanted = Wanted::data(destination);
-            let found = topics::ensure(&latest, &admin, &wanted, &watched)?;
-            explicit.push(found.partitions == i32::from(destination.partitions));
-            if !self.told {
-                for difference in found.differences(&wanted) {
-                    tracing::warn!(stream = destination.stream, "{difference}");
-                }
-            }
-        }
-        let wanted = Wanted::positions(&self.destinations);
-        let found = topics::ensure(&latest, &admin, &wanted, &watched)?;
+        let mut wanted: Vec<Wanted> = self.destinations.iter().map(Wanted::data).collect();
+        wanted.push(Wanted::positions(&self.destinations));
+        let asks_rights = self.asks_rights;
+        let survey = Survey { settings, client: &latest, watched: &watched, asks_rights };
+        let mut surveyed = survey.of(&wanted)?;
+        let positions = surveyed.topics.pop().expect("it is the last of those wanted")?;
+        let explicit = self.compare(&wanted, &surveyed.topics);
         let hash = (murmur2(self.gateway.as_bytes()) & 0x7fff_ffff).cast_signed();
-        let partition = hash % found.partitions.max(1);
+        let partition = hash % positions.partitions.max(1);
         let place = (partition, self.positions_from);
         let (stored, from) = positions::newest(settings, &latest, place, &self.keys, &watched)?;
         self.positions_from = from;
         self.told = true;
-        Ok((Session::new(producer, watched, explicit, partition), stored))
+        let told = surveyed.rights_are_told;
+        let session = Session::new(producer, watched, explicit, partition, told);
+        let found = surveyed.topics.into_iter().zip(stored).enumerate();
+        let starts = found.map(|(route, (topic, stored))| self.start(route, topic, stored));
+        Ok((session, starts.collect::<Result<_, Fault>>()?))
+    }
+
+    /// Names what is not as asked for, once, and says which topics have as many partitions as their
+    /// stream.
+    fn compare(&self, wanted: &[Wanted], topics: &[Usable]) -> Vec<bool> {
+        let compare = |((topic, wanted), destination): ((&Usable, &Wanted), &Destination)| {
+            let Ok(found) = topic else { return false };
+            if !self.told {
+                for difference in found.differences(wanted) {
+                    tracing::warn!(stream = destination.stream, "{difference}");
+                }
+            }
+            found.partitions == i32::from(destination.partitions)
+        };
+        topics.iter().zip(wanted).zip(&self.destinations).map(compare).collect()
     }
 
     /// What was found, as the policy takes it. A position that another start wrote after this one
     /// had written its own is a rival's.
-    fn starts(&self, found: Vec<Option<Stored>>) -> Result<Vec<RouteStart>, Fault> {
-        let start = |(route, stored): (usize, Option<Stored>)| match stored {
-            Some(stored) if self.wrote[route] && stored.boot != self.boot => Err(remedy::rival()),
-            Some(Stored { position, witness, .. }) => {
-                Ok(RouteStart::truth(Some(position), witness))
+    fn start(&self, route: usize, topic: Usable, stored: Option<Stored>) -> Result<Opening, Fault> {
+        let start = match stored {
+            Some(stored) if self.wrote[route] && stored.boot != self.boot => {
+                return Err(remedy::rival());
             }
-            None => Ok(RouteStart::truth(None, None)),
+            Some(Stored { position, witness, .. }) => RouteStart::truth(Some(position), witness),
+            None => RouteStart::truth(None, None),
         };
-        found.into_iter().enumerate().map(start).collect()
+        Ok(topic.map(|_| start))
+    }
+
+    fn survey(&self, routes: &[usize]) -> Result<Vec<Usable>, Fault> {
+        let watched = Arc::new(Watched::new(self.wire.clone()));
+        let (settings, asks_rights) = (&self.settings, self.asks_rights);
+        let client = settings.consumer("read_uncommitted", &watched)?;
+        let survey = Survey { settings, client: &client, watched: &watched, asks_rights };
+        let wanted = routes.iter().map(|route| Wanted::data(&self.destinations[*route]));
+        Ok(survey.of(&wanted.collect::<Vec<_>>())?.topics)
     }
 }
 
 impl Upstream for Kafka {
-    fn open(&mut self) -> Result<Vec<RouteStart>, Fault> {
+    fn open(&mut self) -> Result<Vec<Opening>, Fault> {
         self.close();
-        let (session, found) = self.connect()?;
-        let starts = self.starts(found)?;
+        let (session, starts) = self.connect()?;
         self.session = Some(session);
         Ok(starts)
+    }
+
+    fn look(&mut self, barred: &[usize]) -> Vec<Result<(), Fault>> {
+        match self.survey(barred) {
+            Ok(topics) => topics.into_iter().map(|topic| topic.map(drop)).collect(),
+            Err(fault) => vec![Err(fault); barred.len()],
+        }
     }
 
     fn begin(&mut self) -> Result<(), Fault> {
@@ -238,7 +271,8 @@ impl Upstream for Kafka {
     }
 
     fn close(&mut self) {
-        self.session = None;
+        let session = self.session.take();
+        self.asks_rights |= session.is_some_and(|session| session.lacks_right());
     }
 }
 

@@ -1,5 +1,6 @@
 //! What librdkafka does and rdkafka does not pass on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::os::raw::c_char;
 use std::ptr;
@@ -53,40 +54,50 @@ pub(super) struct Rights {
     pub(super) write: bool,
 }
 
-/// What this user may do with `topic`; `None` where the cluster does not say. Changes nothing.
+/// What this user may do with each of `topics`; one that the cluster does not tell of is missing.
+/// Changes nothing.
 pub(super) fn rights<C: ClientContext>(
     client: &Client<C>,
-    topic: &str,
+    topics: &BTreeSet<&str>,
     within: Duration,
-) -> Option<Rights> {
-    let event = describe(client, topic, within)?;
+) -> BTreeMap<String, Rights> {
+    let Some(event) = describe(client, topics, within) else { return BTreeMap::new() };
     let mut count = 0;
     // SAFETY: the event is one that librdkafka gave and is alive; a result of another kind is null.
     let described = unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
         if result.is_null() {
-            return None;
+            return BTreeMap::new();
         }
         sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count)
     };
-    if described.is_null() || count != 1 {
-        return None;
+    if described.is_null() {
+        return BTreeMap::new();
     }
-    let mut operations = 0;
-    // SAFETY: there is one description; it and its operations live as long as the event.
-    let all = unsafe {
-        let first =
-            sys::rd_kafka_TopicDescription_authorized_operations(*described, &raw mut operations);
+    // SAFETY: there are so many descriptions, and they live as long as the event.
+    let described = unsafe { std::slice::from_raw_parts(described, count) };
+    described.iter().filter_map(|topic| rights_of(*topic)).collect()
+}
+
+/// `topic` is one of an event that is alive.
+fn rights_of(topic: *const sys::rd_kafka_TopicDescription_t) -> Option<(String, Rights)> {
+    use sys::rd_kafka_AclOperation_t as Operation;
+    let mut count = 0;
+    // SAFETY: name and operations live as long as the description; the name ends with a zero byte,
+    // and operations that were not told are null.
+    let (name, operations) = unsafe {
+        let first = sys::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
         if first.is_null() {
             return None;
         }
-        std::slice::from_raw_parts(first, operations)
+        let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(topic));
+        (name, std::slice::from_raw_parts(first, count))
     };
-    use sys::rd_kafka_AclOperation_t as Operation;
-    Some(Rights {
-        read: all.contains(&Operation::RD_KAFKA_ACL_OPERATION_READ),
-        write: all.contains(&Operation::RD_KAFKA_ACL_OPERATION_WRITE),
-    })
+    let rights = Rights {
+        read: operations.contains(&Operation::RD_KAFKA_ACL_OPERATION_READ),
+        write: operations.contains(&Operation::RD_KAFKA_ACL_OPERATION_WRITE),
+    };
+    Some((name.to_string_lossy().into_owned(), rights))
 }
 
 /// An event, destroyed with this value.
@@ -99,14 +110,18 @@ impl Drop for Event {
     }
 }
 
-fn describe<C: ClientContext>(client: &Client<C>, topic: &str, within: Duration) -> Option<Event> {
-    let name = CString::new(topic).ok()?;
-    let mut names = [name.as_ptr()];
+fn describe<C: ClientContext>(
+    client: &Client<C>,
+    topics: &BTreeSet<&str>,
+    within: Duration,
+) -> Option<Event> {
+    let texts: Vec<CString> = topics.iter().filter_map(|name| CString::new(*name).ok()).collect();
+    let mut names: Vec<*const c_char> = texts.iter().map(|name| name.as_ptr()).collect();
     let within_ms = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: all that is made here is destroyed here, after the last use; the names are copied; an
     // error of an option is null or destroyed; the client outlives the queue.
     let event = unsafe {
-        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let options = sys::rd_kafka_AdminOptions_new(
             client.native_ptr(),
             sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,

@@ -46,6 +46,17 @@ pub(in crate::forward) fn kind(code: i32) -> Option<FaultKind> {
     remedy(code).map(|(kind, _)| kind)
 }
 
+/// True for an error that is about one topic and goes away only when somebody does something about
+/// that one: it is invalid, a right is missing, or the cluster does not let it be made.
+pub(in crate::forward) fn is_of_topic(code: Option<i32>) -> bool {
+    matches!(code, Some(17 | 29 | 31 | 37..=40 | 44))
+}
+
+/// True where a right on a topic is missing.
+pub(in crate::forward) fn is_right(code: Option<i32>) -> bool {
+    code == Some(29)
+}
+
 /// `what` failed with `problem`, whose number is `code`; `last` is the last trouble that the client
 /// had with a connection.
 pub(in crate::forward) fn fault(
@@ -107,8 +118,11 @@ fn remedy(code: i32) -> Option<(FaultKind, &'static str)> {
         32 => {
             (Refused, "raise message.timestamp.after.max.ms of the topic: a device's time is ahead")
         }
-        // A policy, the replication factor, the topic's name.
-        44 | 38 | 17 => (Refused, "make the topic by hand, with the stream's number of partitions"),
+        // A policy, the numbers of partitions and replicas, who has them, the topic's name.
+        44 | 37 | 38 | 39 | 17 => {
+            (Refused, "make the topic by hand, with the stream's number of partitions")
+        }
+        40 => (Refused, "check topic_config of the route"),
         // A feature, the version of a request.
         -165 | 35 => (Refused, "the brokers are too old for transactions"),
         _ => return None,

@@ -1,5 +1,6 @@
 //! A producer of transactions from its init to its first error.
 
+use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::watch::{Watch, Watched, lock};
-use super::{INIT, REQUEST, SETTLE, refusals};
+use super::{INIT, REQUEST, SETTLE, refusals, remedy};
 use crate::forward::policy::dead::Refusal;
-use crate::forward::upstream::{Fault, SendError};
+use crate::forward::upstream::{Fault, FaultKind, SendError};
 
 /// A producer and what it has under way.
 pub(super) struct Session {
@@ -21,6 +22,10 @@ pub(super) struct Session {
     sent: u64,
     /// Routes and offsets of the transaction's records, by their number in it.
     places: Vec<(usize, u64)>,
+    /// The next open can find out whose right is missing.
+    rights_are_told: bool,
+    /// A right was missing.
+    lacks_right: Cell<bool>,
 }
 
 impl Session {
@@ -30,8 +35,23 @@ impl Session {
         watched: Arc<Watched>,
         explicit: Vec<bool>,
         positions_partition: i32,
+        rights_are_told: bool,
     ) -> Self {
-        Self { producer, watched, explicit, positions_partition, sent: 0, places: Vec::new() }
+        Self {
+            producer,
+            watched,
+            explicit,
+            positions_partition,
+            sent: 0,
+            places: Vec::new(),
+            rights_are_told,
+            lacks_right: Cell::new(false),
+        }
+    }
+
+    /// True if something failed because a right on a topic is missing.
+    pub(super) fn lacks_right(&self) -> bool {
+        self.lacks_right.get()
     }
 
     pub(super) fn begin(&mut self) -> Result<(), Fault> {
@@ -124,7 +144,27 @@ impl Session {
     }
 
     fn fault(&self, what: &str, problem: &KafkaError) -> Fault {
-        self.watched.fault(what, problem)
+        let cause = self.cause(problem);
+        let problem = cause.as_ref().unwrap_or(problem);
+        let mut fault = self.watched.fault(what, problem);
+        if remedy::is_right(problem.rdkafka_error_code().map(|code| code as i32)) {
+            self.lacks_right.set(true);
+            if self.rights_are_told {
+                fault.kind = FaultKind::Retry;
+            }
+        }
+        fault
+    }
+
+    /// What ended the transaction, where an error says only that it has ended. A begin asks for it,
+    /// since whatever it finds, it commits nothing.
+    fn cause(&self, problem: &KafkaError) -> Option<KafkaError> {
+        match problem.rdkafka_error_code() {
+            Some(Code::PurgeQueue | Code::PurgeInflight | Code::State) => {
+                self.producer.begin_transaction().err()
+            }
+            _ => None,
+        }
     }
 }
 

@@ -10,9 +10,13 @@ use rdkafka::admin::{
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::native::Rights;
 use super::watch::{Watch, Watched};
-use super::{INIT, POSITIONS, POSITIONS_PARTITIONS, REQUEST};
+use super::{INIT, POSITIONS, POSITIONS_PARTITIONS, REQUEST, remedy};
 use crate::forward::upstream::{Destination, Fault};
+
+/// Another one has made a topic: its leaders are there soon, or not at all.
+const LED: Duration = Duration::from_secs(1);
 
 /// What a topic is to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,11 @@ impl Wanted {
             "there is no topic {name} and create = false: make it ({described}): kafka-topics.sh \
              --create --topic {name}{flags}, or write create = true for the route"
         ))
+    }
+
+    fn leaderless(&self) -> Fault {
+        let name = &self.name;
+        Fault::refused(format!("topic {name} has a partition without a leader: is a broker down?"))
     }
 
     fn flags(&self) -> String {
@@ -166,35 +175,61 @@ pub(super) fn setting_differences(
     differing.collect()
 }
 
+/// The right that is missing on a topic, if one is; those of routes are only written.
+pub(super) fn lacking(topic: &str, rights: Rights) -> Option<Fault> {
+    let missing = match (rights.write, rights.read || topic != POSITIONS) {
+        (true, true) => return None,
+        (false, _) => "Write",
+        (true, false) => "Read",
+    };
+    Some(remedy::right(topic, missing))
+}
+
+/// A topic, or why just this one cannot be used.
+pub(super) type Usable = Result<Found, Fault>;
+
 /// Finds a topic, or makes it.
 ///
 /// # Errors
-/// [`Fault`].
+/// [`Fault`], which is not of the topic alone.
 pub(super) fn ensure(
     client: &BaseConsumer<Watch>,
     admin: &dyn Fn() -> Result<AdminClient<Watch>, Fault>,
     wanted: &Wanted,
     watched: &Watched,
-) -> Result<Found, Fault> {
-    let what = format!("topic {} cannot be used", wanted.name);
-    let fault = |problem: &KafkaError| watched.fault(&what, problem);
-    let deadline = Instant::now() + INIT;
-    let mut created = false;
+) -> Result<Usable, Fault> {
+    let mut deadline = None;
     loop {
-        match find(client, &wanted.name, REQUEST).map_err(|problem| fault(&problem))? {
-            Some(found) => return Ok(found),
-            None if !wanted.create => return Err(wanted.absent()),
-            None if !created => {
-                create(&admin()?, wanted, false).map_err(|problem| fault(&problem))?;
-                created = true;
-            }
-            None if Instant::now() > deadline => {
-                let name = &wanted.name;
-                return Err(Fault::retry(format!("topic {name} was made and has no leader")));
-            }
-            None => std::thread::sleep(Duration::from_millis(50)),
+        match find(client, &wanted.name, REQUEST) {
+            Ok(Some(found)) => return Ok(Ok(found)),
+            Ok(None) if !wanted.create => return Ok(Err(wanted.absent())),
+            Ok(None) => match deadline {
+                None => match create(&admin()?, wanted, false) {
+                    Ok(Made::Now) => deadline = Some(Instant::now() + INIT),
+                    Ok(Made::Before) => deadline = Some(Instant::now() + LED),
+                    Err(problem) => return unusable(wanted, &problem, watched),
+                },
+                Some(at) if Instant::now() > at => return Ok(Err(wanted.leaderless())),
+                Some(_) => std::thread::sleep(Duration::from_millis(50)),
+            },
+            Err(problem) => return unusable(wanted, &problem, watched),
         }
     }
+}
+
+/// Whether an error is of this topic, or of all that is asked of the cluster.
+fn unusable(wanted: &Wanted, problem: &KafkaError, watched: &Watched) -> Result<Usable, Fault> {
+    let fault = watched.fault(&format!("topic {} cannot be used", wanted.name), problem);
+    let is_topics = remedy::is_of_topic(problem.rdkafka_error_code().map(|code| code as i32));
+    if is_topics { Ok(Err(fault)) } else { Err(fault) }
+}
+
+/// When a topic was made.
+pub(super) enum Made {
+    /// Now.
+    Now,
+    /// It was there.
+    Before,
 }
 
 /// Makes a topic, or only asks whether it could be made.
@@ -205,7 +240,7 @@ pub(super) fn create(
     admin: &AdminClient<Watch>,
     wanted: &Wanted,
     only_ask: bool,
-) -> Result<(), KafkaError> {
+) -> Result<Made, KafkaError> {
     match create_with(admin, wanted, &wanted.extra, only_ask) {
         Err(KafkaError::AdminOp(Code::InvalidConfig)) if !wanted.extra.is_empty() => {
             create_with(admin, wanted, &[], only_ask)
@@ -219,7 +254,7 @@ fn create_with(
     wanted: &Wanted,
     extra: &[(&str, &str)],
     only_ask: bool,
-) -> Result<(), KafkaError> {
+) -> Result<Made, KafkaError> {
     // -1: the broker's default.
     let replication = TopicReplication::Fixed(wanted.replication.map_or(-1, i32::from));
     let mut new = NewTopic::new(&wanted.name, i32::from(wanted.partitions), replication);
@@ -235,8 +270,9 @@ fn create_with(
         .validate_only(only_ask);
     let made = block_on(admin.create_topics([&new], &options))?;
     match made.into_iter().next() {
-        Some(Err((_, code))) if code != Code::TopicAlreadyExists => Err(KafkaError::AdminOp(code)),
-        _ => Ok(()),
+        Some(Err((_, Code::TopicAlreadyExists))) => Ok(Made::Before),
+        Some(Err((_, code))) => Err(KafkaError::AdminOp(code)),
+        _ => Ok(Made::Now),
     }
 }
 

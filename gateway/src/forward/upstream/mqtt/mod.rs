@@ -25,7 +25,7 @@ use crate::forward::policy::core::Policy;
 use crate::forward::policy::position::Position;
 use crate::forward::policy::resume::RouteStart;
 use crate::forward::run::Identity;
-use crate::forward::upstream::{Fault, Progress, SendError, Upstream};
+use crate::forward::upstream::{Fault, Opening, Progress, SendError, Upstream};
 
 use self::link::{Broken, Link};
 use self::packet::{Hello, Message};
@@ -177,11 +177,12 @@ impl<D: Dial> Mqtt<D> {
 }
 
 impl<D: Dial> Upstream for Mqtt<D> {
-    fn open(&mut self) -> Result<Vec<RouteStart>, Fault> {
+    fn open(&mut self) -> Result<Vec<Opening>, Fault> {
         self.link = None;
         let link = self.connect().map_err(|broken| self.fault(&broken))?;
         let says = &link.welcome.says;
-        let starts = self.routes.iter().map(|route| start(says, route, self.was_asked)).collect();
+        let start = |route| Ok(start(says, route, self.was_asked));
+        let starts = self.routes.iter().map(start).collect();
         self.was_asked = true;
         self.link = Some(link);
         Ok(starts)
