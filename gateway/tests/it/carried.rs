@@ -175,33 +175,66 @@ fn base64_decode(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn damaged_and_missing_files_are_named_and_nothing_is_stored() {
+fn damaged_and_missing_files_are_named_and_hold_back_only_what_comes_after_them() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let source = config(dir.path(), &format!("{STREAMS}{ROUTES}"));
     let stick = dir.path().join("stick");
     let gateway = Gateway::start(&source);
     publish_numbers(&gateway, 0..40);
     stop(gateway);
+    // A second file in each partition.
+    let gateway = Gateway::start(&source);
+    publish_numbers(&gateway, 40..80);
+    publish(gateway.mqtt.port(), &[("notes/x", "a note")]);
+    stop(gateway);
     let check = |stick: &Path| {
         let output = headwater(&["import", "--check", stick.to_str().expect("UTF-8")]);
         (output.status.code(), text(&output.stderr))
     };
     assert_eq!(check(&stick).0, Some(0));
-    let all = files(&stick);
-    let mut bytes = std::fs::read(&all[0]).expect("a file");
+    let first_and_last = |partition: &str| {
+        let mut all = files(&stick.join("plant.climate").join(partition));
+        all.sort_by_key(|path| {
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("offsets");
+            name.split('-').next().and_then(|first| first.parse::<u64>().ok()).expect("a number")
+        });
+        assert!(all.len() >= 2, "{all:?}");
+        (all[0].clone(), all[all.len() - 1].clone())
+    };
+    // Of one partition the first file is missing, of the other the last one is damaged.
+    let ((missing, _), (_, damaged)) = (first_and_last("0"), first_and_last("1"));
+    let lines_of = |path: &Path| std::fs::read_to_string(path).expect("a file").lines().count();
+    let good: usize = files(&stick.join("plant.climate/1")).iter().map(|path| lines_of(path)).sum();
+    let good = good - lines_of(&damaged);
+    let (kept, whole) = (std::fs::read(&missing), std::fs::read(&damaged).expect("a file"));
+    let mut bytes = whole.clone();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    std::fs::write(&all[0], bytes).expect("room");
-    std::fs::remove_file(&all[1]).expect("there");
-    let name = |path: &Path| path.display().to_string();
+    std::fs::write(&damaged, bytes).expect("room");
+    std::fs::remove_file(&missing).expect("there");
     let (code, said) = check(&stick);
     assert_eq!(code, Some(1));
-    assert!(said.contains(&format!("{}: damaged", name(&all[0]))), "{said}");
-    assert!(said.contains(&format!("{}: missing", name(&all[1]))), "{said}");
+    let name = |path: &Path| path.display().to_string();
+    assert!(said.contains(&format!("{}: damaged", name(&damaged))), "{said}");
+    assert!(said.contains(&format!("{}: missing", name(&missing))), "{said}");
+    assert!(said.contains("2 files are damaged or missing"), "{said}");
     let target = target(&dir.path().join("b"));
+    let (code, shown, said) = import(&stick, &target, &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("only what comes before is stored"), "{said}");
+    assert_eq!((numbers(&target).len(), payloads(&target, "notes").len()), (good, 1));
+    assert_eq!(stored(&shown), good as u64 + 1);
     let (code, shown, _) = import(&stick, &target, &[]);
+    assert_eq!((code, stored(&shown)), (1, 0), "the same again");
+    std::fs::write(&damaged, whole).expect("room");
+    std::fs::write(&missing, kept.expect("a file")).expect("room");
+    let (code, shown, said) = import(&stick, &target, &[]);
+    assert_eq!((code, stored(&shown)), (0, 80 - good as u64), "{said}");
+    assert_eq!(numbers(&target), (0..80).collect::<Vec<_>>());
+    std::fs::write(stick.join("plant.notes/.source.json"), "no JSON").expect("room");
+    let (code, shown, said) = import(&stick, &target, &[]);
     assert_eq!((code, stored(&shown)), (1, 0));
-    assert_eq!(numbers(&target), Vec::<i64>::new());
+    assert!(said.contains("plant.notes/.source.json: damaged"), "{said}");
     let nothing = headwater(&["import", "--check", dir.path().join("b").to_str().expect("UTF-8")]);
     assert_eq!(nothing.status.code(), Some(66), "no directory of a route");
 }

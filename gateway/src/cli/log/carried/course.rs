@@ -19,11 +19,15 @@ pub(super) struct Stored {
     pub(super) records: u64,
     /// Lines that an earlier import stored.
     pub(super) known: u64,
+    /// A line that cannot be stored; nothing behind it was.
+    pub(super) problem: Option<String>,
 }
 
 /// One partition.
 pub(super) struct Import<'a> {
     pub(super) part: &'a Part,
+    /// Files from this offset on are left for when what is damaged or missing is there.
+    pub(super) stop: Option<u64>,
     /// Where its records go.
     pub(super) stream: &'a str,
     pub(super) streams: &'a Streams,
@@ -57,18 +61,33 @@ impl Import<'_> {
             landed: landed.transpose()?,
             flight: Flight { offset: self.journal.next_offset(), now_ms },
         };
+        match self.lines(&mut course) {
+            Err(Failure { code: Code::No, message }) => course.stored.problem = Some(message),
+            done => done?,
+        }
+        self.commit()?;
+        // What landed may go on where this import had to stop: the next one compares it again.
+        let stopped = self.stop.is_some() || course.stored.problem.is_some();
+        if !(stopped && course.landed.is_some()) {
+            (self.save)(&Entry { done: course.last, flight: None })?;
+        }
+        Ok(course.stored)
+    }
+
+    fn lines(&mut self, course: &mut Course) -> Result<(), Failure> {
         for (first, end) in self.part.files.clone() {
             if self.entry.done.is_some_and(|(offset, _)| end < offset) {
                 continue;
             }
+            if self.stop.is_some_and(|stop| first >= stop) {
+                break;
+            }
             let mut lines = Lines::open(&self.part.path(first, end))?;
             while let Some(line) = lines.next()? {
-                self.line(&line, first, &mut course)?;
+                self.line(&line, first, course)?;
             }
         }
-        self.commit()?;
-        (self.save)(&Entry { done: course.last, flight: None })?;
-        Ok(course.stored)
+        Ok(())
     }
 
     /// Takes a line of the file whose first offset is `first`.
@@ -97,7 +116,7 @@ impl Import<'_> {
             self.entry.flight = Some(course.flight);
             (self.save)(&self.entry)?;
         }
-        self.append(&record, &line.place)?;
+        self.append(&record, &line.place).inspect_err(|_| course.last = before)?;
         course.stored.records += 1;
         if self.journal.pending_bytes() >= self.commit_bytes {
             self.commit()?;

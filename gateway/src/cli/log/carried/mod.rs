@@ -10,9 +10,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use self::course::Import;
+use self::course::{Import, Stored};
 use self::ledger::{Entry, Ledger};
-use self::stick::Part;
+use self::stick::{Found, Part, Stick};
 use super::import::{COMMIT_BYTES, open};
 use super::place::{Log, Place};
 use super::record::takes_messages;
@@ -37,9 +37,12 @@ pub(in crate::cli) struct Args {
 }
 
 pub(in crate::cli) fn import(args: &Args) -> Result<(), Failure> {
-    let parts = stick::find(&args.from)?;
+    let Stick { parts, mut problems } = stick::find(&args.from)?;
     if args.check {
-        return check(&parts, |_| Ok(0));
+        for part in &parts {
+            problems.extend(check(part, 0).problems);
+        }
+        return verdict(&problems, "");
     }
     let data = args.place.dir_of_journal()?;
     let log = Log::open(&data)?;
@@ -57,16 +60,14 @@ pub(in crate::cli) fn import(args: &Args) -> Result<(), Failure> {
     let mut journal = open(&args.place, &data)?;
     let catalog = Catalog::open(&data.join(CATALOG_FILE))?;
     let ledger = Ledger { catalog: &catalog };
-    check(&parts, |part| {
-        let entry = ledger.load(&part.source, part.partition)?;
-        Ok(entry.done.map_or(0, |(offset, _)| offset.saturating_add(1)))
-    })?;
     for part in &parts {
+        let entry = ledger.load(&part.source, part.partition)?;
+        let found = check(part, entry.done.map_or(0, |(offset, _)| offset.saturating_add(1)));
         let stream = args.into.as_deref().unwrap_or(&part.source.stream);
         let mut save = |entry: &Entry| ledger.save(&part.source, part.partition, entry);
-        let entry = ledger.load(&part.source, part.partition)?;
         let import = Import {
             part,
+            stop: found.stop,
             stream,
             streams: &log.streams,
             journal: &mut journal,
@@ -75,43 +76,52 @@ pub(in crate::cli) fn import(args: &Args) -> Result<(), Failure> {
             entry,
         };
         let stored = import.run(&journal_dir(&data))?;
-        let shown = json!({
-            "gateway": part.source.gateway,
-            "stream": part.source.stream,
-            "partition": part.partition,
-            "into": stream,
-            "stored": stored.records,
-            "known": stored.known,
-        });
-        print_line(&shown.to_string());
+        show_stored(part, stream, &stored);
+        problems.extend(found.problems);
+        problems.extend(stored.problem);
     }
-    Ok(())
+    verdict(
+        &problems,
+        " Of their partitions only what comes before is stored; import them again when they are whole",
+    )
 }
 
-/// Reads all files; what ends below `done` of a partition need not be there any more.
-fn check(parts: &[Part], done: impl Fn(&Part) -> Result<u64, Failure>) -> Result<(), Failure> {
-    let mut problems = Vec::new();
-    for part in parts {
-        let found = part.check(done(part)?)?;
-        let shown = json!({
-            "gateway": part.source.gateway,
-            "stream": part.source.stream,
-            "partition": part.partition,
-            "files": found.files,
-            "records": found.records,
-            "unlisted": found.unlisted,
-            "carried_before": found.carried,
-            "problems": found.problems.len(),
-        });
-        print_line(&shown.to_string());
-        problems.extend(found.problems);
-    }
+/// Reads all files of a partition; what ends below `done` need not be there any more.
+fn check(part: &Part, done: u64) -> Found {
+    let found = part.check(done);
+    let shown = json!({
+        "gateway": part.source.gateway,
+        "stream": part.source.stream,
+        "partition": part.partition,
+        "files": found.files,
+        "records": found.records,
+        "unlisted": found.unlisted,
+        "carried_before": found.carried,
+        "problems": found.problems.len(),
+    });
+    print_line(&shown.to_string());
+    found
+}
+
+fn show_stored(part: &Part, stream: &str, stored: &Stored) {
+    let shown = json!({
+        "gateway": part.source.gateway,
+        "stream": part.source.stream,
+        "partition": part.partition,
+        "into": stream,
+        "stored": stored.records,
+        "known": stored.known,
+    });
+    print_line(&shown.to_string());
+}
+
+fn verdict(problems: &[String], consequence: &str) -> Result<(), Failure> {
     if problems.is_empty() {
         return Ok(());
     }
     let fault = format!(
-        "{}\n{} files are damaged or missing and nothing is stored: copy them anew from where they \
-         were written, or from a backup",
+        "{}\n{} files are damaged or missing: copy them anew from where they were written, or from a \
+         backup.{consequence}",
         problems.join("\n"),
         problems.len()
     );

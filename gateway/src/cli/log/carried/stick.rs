@@ -17,6 +17,14 @@ pub(super) struct Part {
     pub(super) files: Vec<(u64, u64)>,
 }
 
+/// What a directory holds.
+#[derive(Default)]
+pub(super) struct Stick {
+    pub(super) parts: Vec<Part>,
+    /// Topics and partitions that cannot be looked at.
+    pub(super) problems: Vec<String>,
+}
+
 /// What was found of a partition.
 #[derive(Default)]
 pub(super) struct Found {
@@ -24,6 +32,8 @@ pub(super) struct Found {
     pub(super) records: u64,
     /// What is damaged or missing.
     pub(super) problems: Vec<String>,
+    /// The first offset of what is damaged or missing.
+    pub(super) stop: Option<u64>,
     /// Files that the manifest does not have yet.
     pub(super) unlisted: u64,
     /// Files that were carried away before, as the manifest says.
@@ -33,14 +43,17 @@ pub(super) struct Found {
 /// The partitions below `dir`, which is the upstream's directory or a topic in it.
 ///
 /// # Errors
-/// [`Failure`] if there are none, or they cannot be read.
-pub(super) fn find(dir: &Path) -> Result<Vec<Part>, Failure> {
-    let mut parts = Vec::new();
-    topic(dir, &mut parts)?;
-    for below in directories(dir)? {
-        topic(&below, &mut parts)?;
+/// [`Failure`] if there are none, or `dir` cannot be read.
+pub(super) fn find(dir: &Path) -> Result<Stick, Failure> {
+    let mut stick = Stick::default();
+    let mut topics = vec![dir.to_owned()];
+    topics.extend(directories(dir)?);
+    for dir in topics.iter().filter(|dir| dir.join(SOURCE).exists()) {
+        if let Err(failure) = topic(dir, &mut stick) {
+            stick.problems.push(failure.message);
+        }
     }
-    if parts.is_empty() {
+    if stick.parts.is_empty() && stick.problems.is_empty() {
         let fault = format!(
             "{}: there is no topic in it: give what a route to an upstream of kind directory wrote \
              (a topic has a file {SOURCE})",
@@ -48,14 +61,11 @@ pub(super) fn find(dir: &Path) -> Result<Vec<Part>, Failure> {
         );
         return Err(Failure::new(Code::NoInput, fault));
     }
-    Ok(parts)
+    Ok(stick)
 }
 
-fn topic(dir: &Path, parts: &mut Vec<Part>) -> Result<(), Failure> {
+fn topic(dir: &Path, stick: &mut Stick) -> Result<(), Failure> {
     let path = dir.join(SOURCE);
-    if !path.exists() {
-        return Ok(());
-    }
     let text = std::fs::read(&path).map_err(|problem| not_read(&path, &problem))?;
     let source: SourceFile = serde_json::from_slice(&text).map_err(|problem| {
         Failure::new(Code::No, format!("{}: damaged: {problem}", path.display()))
@@ -63,7 +73,10 @@ fn topic(dir: &Path, parts: &mut Vec<Part>) -> Result<(), Failure> {
     for dir in directories(dir)? {
         let number = dir.file_name().and_then(|name| name.to_str()?.parse().ok());
         let Some(partition) = number else { continue };
-        parts.push(part(source.clone(), partition, dir)?);
+        match part(source.clone(), partition, dir) {
+            Ok(part) => stick.parts.push(part),
+            Err(failure) => stick.problems.push(failure.message),
+        }
     }
     Ok(())
 }
@@ -96,41 +109,64 @@ fn directories(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
+impl Found {
+    /// What is wrong with offsets that are not all below `below`.
+    fn problem(&mut self, (first, last): (u64, u64), below: u64, problem: String) {
+        if last >= below {
+            self.problems.push(problem);
+            self.stop = Some(self.stop.map_or(first, |stop| stop.min(first)));
+        }
+    }
+}
+
 impl Part {
     /// Reads every file and compares it with the manifest; what ends below `below` need not be
-    /// there any more.
-    ///
-    /// # Errors
-    /// [`Failure`] if a file cannot be read.
-    pub(super) fn check(&self, below: u64) -> Result<Found, Failure> {
+    /// there any more, or whole.
+    pub(super) fn check(&self, below: u64) -> Found {
         let carried = self.manifest.carried.map_or(0, |carried| carried.files);
         let mut found = Found { carried, ..Found::default() };
         let newest = self.manifest.entries.last().map_or(0, |entry| entry.last);
         for (first, last) in &self.files {
             let path = self.path(*first, *last);
-            let sum = read(&path)?;
             found.files += 1;
+            let sum = match read(&path) {
+                Ok(sum) => sum,
+                Err(failure) => {
+                    found.problem((*first, *last), below, failure.message);
+                    continue;
+                }
+            };
             found.records += sum.lines;
             let listed = self.manifest.entries.iter().find(|entry| entry.first == *first);
             match listed.filter(|entry| entry.last == *last) {
-                Some(entry) => found.problems.extend(differs(&path, entry, sum)),
+                Some(entry) => {
+                    if let Some(problem) = differs(&path, entry, sum) {
+                        found.problem((*first, *last), below, problem);
+                    }
+                }
                 // The stick was taken before its manifest had the newest file.
                 None if *first > newest || self.manifest.entries.is_empty() => found.unlisted += 1,
-                None => found.problems.push(format!("{}: not in the manifest", path.display())),
+                None => {
+                    let problem = format!("{}: not in the manifest", path.display());
+                    found.problem((*first, *last), below, problem);
+                }
             }
         }
         for entry in &self.manifest.entries {
             let is_there = self.files.contains(&(entry.first, entry.last));
-            if !is_there && entry.last >= below {
+            if !is_there {
                 let path = self.dir.join(&entry.file);
-                found.problems.push(format!("{}: missing", path.display()));
+                let problem = format!("{}: missing", path.display());
+                found.problem((entry.first, entry.last), below, problem);
             }
         }
         if self.manifest.unreadable > 1 {
+            // Which files it had is not known.
             let path = self.dir.join(MANIFEST);
-            found.problems.push(format!("{}: lines of it do not read", path.display()));
+            let problem = format!("{}: lines of it do not read", path.display());
+            found.problem((0, u64::MAX), below, problem);
         }
-        Ok(found)
+        found
     }
 
     pub(super) fn path(&self, first: u64, last: u64) -> PathBuf {

@@ -72,7 +72,19 @@ impl<'a> Target<'a> {
         dies_at: u32,
         takes_effect: bool,
     ) -> Option<Stored> {
-        let parts = stick::find(stick).expect("a stick");
+        self.import_up_to(None, stick, entry, dies_at, takes_effect)
+    }
+
+    /// The same, and what is from `stop` on is damaged.
+    fn import_up_to(
+        &self,
+        stop: Option<u64>,
+        stick: &Path,
+        entry: &mut Entry,
+        dies_at: u32,
+        takes_effect: bool,
+    ) -> Option<Stored> {
+        let parts = stick::find(stick).expect("a stick").parts;
         let mut saves = 0;
         let before = entry.clone();
         let mut save = |new: &Entry| {
@@ -85,6 +97,7 @@ impl<'a> Target<'a> {
         };
         let import = Import {
             part: &parts[0],
+            stop,
             stream: "s",
             streams: self.streams,
             journal: &mut self.journal(),
@@ -151,6 +164,50 @@ fn each_line_is_stored_once_wherever_imports_die() {
         }
     }
     assert!(deaths > 100, "{deaths} deaths");
+}
+
+#[test]
+fn an_import_that_died_goes_on_once_also_when_files_are_damaged_in_between() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    stick(dir.path(), 10);
+    let streams = streams();
+    for dies_at in 1..7 {
+        for takes_effect in [false, true] {
+            for stop in [0, 3, 6, 9] {
+                let case = format!("died at {dies_at}, {takes_effect}, damaged from {stop} on");
+                let target = Target::new(&streams);
+                let mut entry = Entry::default();
+                target.import(dir.path(), &mut entry, dies_at, takes_effect);
+                target.append_own();
+                target.import_up_to(Some(stop), dir.path(), &mut entry, 0, false).expect("it ends");
+                let all: Vec<u64> = (0..10).collect();
+                assert!(all.starts_with(&target.numbers()), "{case}: {:?}", target.numbers());
+                assert!(target.numbers().len() as u64 >= stop, "{case}");
+                target.append_own();
+                target.import(dir.path(), &mut entry, 0, false).expect("it ends");
+                assert_eq!(target.numbers(), all, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_that_does_not_read_stops_what_is_behind_it_until_it_is_whole() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    stick(dir.path(), 6);
+    let path = dir.path().join("t/0/3-5.ndjson");
+    let whole = std::fs::read(&path).expect("a file");
+    std::fs::write(&path, &whole[..whole.len() - 20]).expect("room");
+    let streams = streams();
+    let target = Target::new(&streams);
+    let mut entry = Entry::default();
+    let stored = target.import(dir.path(), &mut entry, 0, false).expect("it ends");
+    assert_eq!(stored.records, 5);
+    assert!(stored.problem.is_some_and(|problem| problem.contains("3-5.ndjson:3")));
+    std::fs::write(&path, whole).expect("room");
+    let stored = target.import(dir.path(), &mut entry, 0, false).expect("it ends");
+    assert_eq!((stored.records, stored.problem), (1, None));
+    assert_eq!(target.numbers(), (0..6).collect::<Vec<_>>());
 }
 
 #[test]
