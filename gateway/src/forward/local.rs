@@ -13,7 +13,7 @@ use super::policy::resume::Mark;
 use super::upstream::Fault;
 use crate::catalog::{Catalog, CatalogError, Checkpoint};
 use crate::config::RouteFrom;
-use crate::journal::{AppendError, Journal, NewRecord, ReadError, Reader, Record};
+use crate::journal::{AppendError, Journal, NewRecord, ReadError, Reader, Record, Ticket};
 
 /// Reads the journal from a position on.
 pub(super) trait Source: Send {
@@ -34,10 +34,10 @@ pub(super) trait Local: Send {
     fn begin(&self, partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError>;
     /// The record at `offset`, if the journal, or the log of these partitions, has it.
     fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault>;
-    /// Writes a dead letter of `record` to the partition; on disk when this returns.
-    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault>;
-    /// Whether the partition has a letter at or above `from` whose text begins with `heading`.
-    fn has_letter(&self, partition: u16, from: u64, heading: &str) -> Result<bool, Fault>;
+    /// Writes dead letters, records with texts, to the partition; on disk when this returns.
+    fn write_letters(&self, partition: u16, letters: &[(&Record, String)]) -> Result<(), Fault>;
+    /// Gives `each` the texts of the partition's letters at or above `from`.
+    fn letters(&self, partition: u16, from: u64, each: &mut dyn FnMut(&str)) -> Result<(), Fault>;
     /// `route` needs what is at or above `position` in these partitions.
     fn keep(&self, route: &str, partitions: &[u16], position: u64);
     /// Publishers wait for a reader to move on.
@@ -69,13 +69,22 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
-        match self.append(partition, record, text, true) {
-            // With its text it is longer than a record can be: what it was stays where it was.
-            Err(AppendError::TooLarge(_)) => self.append(partition, record, text, false),
-            done => done,
+    fn store_letters(
+        &self,
+        partition: u16,
+        letters: &[(&Record, String)],
+    ) -> Result<(), AppendError> {
+        let mut tickets = Vec::with_capacity(letters.len());
+        for (record, text) in letters {
+            tickets.push(match self.append(partition, record, text, true) {
+                // With its text it is longer than a record can be: what it was stays where it was.
+                Err(AppendError::TooLarge(_)) => self.append(partition, record, text, false)?,
+                appended => appended?,
+            });
         }
-        .map_err(|problem| Fault::retry(format!("a dead letter cannot be stored: {problem}")))
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|_| AppendError::Closed("no runtime to wait with"))?;
+        tickets.into_iter().try_for_each(|ticket| runtime.block_on(self.journal.wait(ticket)))
     }
 
     fn append(
@@ -84,7 +93,7 @@ impl Gateway {
         record: &Record,
         text: &str,
         is_whole: bool,
-    ) -> Result<(), AppendError> {
+    ) -> Result<Ticket, AppendError> {
         let envelope = record.envelope().ok();
         let (topic, payload) = match &envelope {
             Some(Envelope::Publish(publish)) => (publish.topic, publish.payload),
@@ -107,10 +116,7 @@ impl Gateway {
         });
         let (time_ms, key) = (record.time_ms, record.key_str());
         let new = NewRecord { partition, time_ms, key, envelope: &letter };
-        let ticket = self.journal.append(&new)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.map_err(|_| AppendError::Closed("no runtime to wait with"))?;
-        runtime.block_on(self.journal.wait(ticket))
+        self.journal.append(&new)
     }
 
     fn account(&self) -> String {
@@ -160,11 +166,12 @@ const LETTER_TOPIC: &str = "$headwater/dead/";
 /// Bytes that are read at a time in search of one.
 const LETTER_READ_BYTES: usize = 64 << 10;
 
-/// Whether `record` is the dead letter in that partition whose text begins with `heading`.
-pub(super) fn is_letter(record: &Record, partition: u16, heading: &str) -> bool {
-    record.partition == partition
-        && matches!(record.envelope(), Ok(Envelope::Publish(Publish { rejected: Some(text), .. }))
-            if text.starts_with(heading))
+/// The text of `record` if it is a dead letter in that partition.
+pub(super) fn letter(record: &Record, partition: u16) -> Option<&str> {
+    match record.envelope() {
+        Ok(Envelope::Publish(publish)) if record.partition == partition => publish.rejected,
+        _ => None,
+    }
 }
 
 impl Local for Gateway {
@@ -201,19 +208,18 @@ impl Local for Gateway {
         }
     }
 
-    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
-        self.write_letter(partition, record, text)
+    fn write_letters(&self, partition: u16, letters: &[(&Record, String)]) -> Result<(), Fault> {
+        self.store_letters(partition, letters)
+            .map_err(|problem| Fault::retry(format!("a dead letter cannot be stored: {problem}")))
     }
 
-    fn has_letter(&self, partition: u16, from: u64, heading: &str) -> Result<bool, Fault> {
+    fn letters(&self, partition: u16, from: u64, each: &mut dyn FnMut(&str)) -> Result<(), Fault> {
         let mut reader = self.journal.reader(from);
         loop {
             match reader.read(LETTER_READ_BYTES) {
-                Ok(records) if records.is_empty() => return Ok(false),
+                Ok(records) if records.is_empty() => return Ok(()),
                 Ok(records) => {
-                    if records.iter().any(|record| is_letter(record, partition, heading)) {
-                        return Ok(true);
-                    }
+                    records.iter().filter_map(|r| letter(r, partition)).for_each(&mut *each);
                 }
                 Err(problem @ ReadError::Io(_)) => return Err(Fault::retry(problem.to_string())),
                 Err(_) => {}

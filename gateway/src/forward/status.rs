@@ -198,7 +198,7 @@ impl Scores {
             topic,
             offset,
             reason,
-            "the upstream refuses a record for good; a gap goes in its place, and the record to the \
+            "a record is refused for good; a gap goes in its place, and the record to the \
              stream of dead letters"
         );
     }

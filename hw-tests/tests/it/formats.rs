@@ -120,7 +120,7 @@ fn avro_config(dir: &Path, brokers: &str, registry: &str) -> String {
          [upstream.cluster]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\n\
          [upstream.cluster.registry]\nurl = \"{registry}\"\n\
          [[route]]\nstream = \"climate\"\nupstream = \"cluster\"\ntopic = \"avro\"\n\
-         format = \"avro\"\n\
+         format = \"avro\"\ntopic_config = {{ \"retention.ms\" = \"-1\" }}\n\
          [[route]]\nstream = \"climate\"\nupstream = \"cluster\"\ntopic = \"json\"\n",
         dir.display()
     )
@@ -171,6 +171,7 @@ fn avro_waits_for_its_first_schema_alone_and_is_read_back_row_by_row() {
     }
     assert_eq!(gap.header("hw.gap"), Some("schema"), "what does not fit is named");
     assert!(String::from_utf8_lossy(&gap.value).contains("column t"));
+    bench.wait("it is a dead letter too", "avro", |route| route.refused == 1);
 }
 
 /// Readings of a file of `<unix ms> <value>` lines on a grid of a third of 0.01, as a node makes it

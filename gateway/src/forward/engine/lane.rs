@@ -1,7 +1,9 @@
 //! One route inside its forwarder: where it reads, what is staged, what is confirmed.
 
 mod letters;
+mod misfits;
 
+use self::misfits::Misfits;
 use crate::forward::engine::Lay;
 use crate::forward::engine::batch::Batch;
 use crate::forward::engine::reading::{Found, Reading};
@@ -43,6 +45,8 @@ pub(in crate::forward) struct Lane<S> {
     staged: Claim,
     /// In the transaction.
     sent: Claim,
+    /// Records that do not fit the format.
+    misfits: Misfits,
     /// The highest record of `confirmed`.
     witness: Option<Witness>,
     /// The upstream has no offsets at or above this from here.
@@ -156,6 +160,7 @@ impl<S: Source> Lane<S> {
             confirmed: Position::default(),
             staged: Claim::default(),
             sent: Claim::default(),
+            misfits: Misfits::default(),
             witness: None,
             bound,
             halted: None,
@@ -187,6 +192,7 @@ impl<S: Source> Lane<S> {
             return;
         }
         self.staged = Claim::default();
+        self.misfits = Misfits::default();
         self.covered.clone_from(&self.confirmed);
         self.covered.merge(&self.mark.scanned);
         self.stand(local);
@@ -319,6 +325,7 @@ impl<S: Source> Lane<S> {
     pub(in crate::forward) fn stop(&mut self) {
         (self.reading, self.live) = (None, None);
         (self.staged, self.sent) = (Claim::default(), Claim::default());
+        self.misfits = Misfits::default();
     }
 
     /// Reads on into `batch` until that is full, or all was read, or it is another's turn.
@@ -342,7 +349,7 @@ impl<S: Source> Lane<S> {
         let slot = if is_live { &mut self.live } else { &mut self.reading };
         let Some(mut reading) = slot.take() else { return Ok(()) };
         let mut reads = 0;
-        while !batch.is_full() {
+        while !batch.is_full() && !self.misfits.are_many() {
             match reading.next(&mut reads)? {
                 Some(Found::Record(record)) => self.stage(&mut reading, record, now_ms, batch),
                 Some(Found::Gap(cause, (first, end))) => {
@@ -374,7 +381,12 @@ impl<S: Source> Lane<S> {
             let partition = self.partitions[index].1;
             match self.mark.dead.iter().find(|dead| dead.offset == record.offset) {
                 Some(dead) => self.encoder.dead(&record, partition, dead, now_ms, batch),
-                None => self.encoder.encode(&record, partition, batch),
+                None => {
+                    if let Err(why) = self.encoder.encode(&record, partition, batch) {
+                        let dead = self.misfits.add(&record, why);
+                        self.encoder.dead(&record, partition, dead, now_ms, batch);
+                    }
+                }
             }
         }
         if batch.len() > before {
@@ -428,6 +440,7 @@ impl<S: Source> Lane<S> {
         local: &impl Local<Source = S>,
     ) {
         self.sent = Claim::default();
+        self.misfits.settled();
         self.mark.committed.clone_from(&progress.position);
         self.mark.scanned.merge(&progress.position);
         self.mark.dead.retain(|dead| !progress.position.contains(dead.offset));

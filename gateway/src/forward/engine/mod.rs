@@ -273,13 +273,16 @@ impl<U: Upstream, L: Local> Engine<U, L> {
             turns.reverse();
         }
         let held = self.held.is_some();
-        for (priority, part, lane) in turns {
+        for (priority, part, turn) in turns {
             let before = self.batch.len();
-            let lane = &mut self.lanes[lane];
+            let lane = &mut self.lanes[turn];
             if !lane.may_send(held) {
                 continue;
             }
             lane.fill(part, now.unix_ms, &mut self.batch, &self.local)?;
+            for dead in lane.bury_misfits(&self.local)? {
+                self.scores.refused(turn, dead.offset, &dead.reason);
+            }
             if self.batch.len() > before {
                 // Live data before a backlog of the same priority.
                 let class = 2 * u16::from(priority) + u16::from(part == Part::Front);

@@ -14,7 +14,7 @@
 mod avro;
 mod registry;
 #[cfg(test)]
-mod tests;
+pub(in crate::forward) mod tests;
 
 use std::io::Write as _;
 
@@ -32,9 +32,6 @@ use self::registry::Slot;
 pub(crate) use self::avro::{Shape, can_read};
 pub(in crate::forward) use self::registry::Registry;
 pub(crate) use self::registry::{check_url, subject_of};
-
-/// The cause of a gap that stands for a record that does not fit its schema.
-const SCHEMA: &str = "schema";
 
 /// Writes the records of one route.
 pub(in crate::forward) struct Encoder {
@@ -83,13 +80,23 @@ impl Encoder {
     }
 
     /// Stages what `record`, of the stream's partition `partition`, is for the upstream.
-    pub(in crate::forward) fn encode(&self, record: &Record, partition: u16, batch: &mut Batch) {
+    ///
+    /// # Errors
+    /// Why it does not fit the route's schema; then nothing is staged.
+    pub(in crate::forward) fn encode(
+        &self,
+        record: &Record,
+        partition: u16,
+        batch: &mut Batch,
+    ) -> Result<(), String> {
         let (key, time_ms) = (record.key_str(), record.time_ms);
         batch.set_origin(record.origin());
         match record.envelope() {
-            Ok(Envelope::Publish(publish)) => self.publish(record, &publish, partition, batch),
+            Ok(Envelope::Publish(publish)) => {
+                return self.publish(record, &publish, partition, batch);
+            }
             Ok(Envelope::Output(_)) if self.format == RouteFormat::Avro => {
-                self.avro(record, None, partition, batch);
+                return self.avro(record, None, partition, batch);
             }
             Ok(Envelope::Output(output)) => {
                 let head = self.head(record, partition, ValueKind::Json);
@@ -104,6 +111,7 @@ impl Encoder {
             Ok(Envelope::Session(_) | Envelope::Tick(_)) => {}
             Err(_) => self.unreadable(record, partition, batch),
         }
+        Ok(())
     }
 
     /// Stages the news that offsets `first..end` are not in the journal. Which of them were the
@@ -136,7 +144,9 @@ impl Encoder {
             "first": record.offset,
             "last": record.offset,
             "bytes": record.value.len(),
+            "why": dead.reason,
         }});
+        batch.set_origin(record.origin());
         batch.entry(head, record.key_str(), None).value(now_ms, value.to_string().as_bytes());
     }
 
@@ -145,7 +155,13 @@ impl Encoder {
         Head { route, offset, last: offset, partition, gap: None, kind }
     }
 
-    fn publish(&self, record: &Record, publish: &Publish<'_>, partition: u16, batch: &mut Batch) {
+    fn publish(
+        &self,
+        record: &Record,
+        publish: &Publish<'_>,
+        partition: u16,
+        batch: &mut Batch,
+    ) -> Result<(), String> {
         let (key, topic) = (record.key_str(), Some(publish.topic));
         let as_it_came = |kind, batch: &mut Batch| {
             let head = self.head(record, partition, kind);
@@ -153,19 +169,20 @@ impl Encoder {
         };
         let is_rejected = publish.rejected.is_some();
         if self.is_state && publish.payload.is_empty() && !is_rejected {
-            return as_it_came(ValueKind::Delete, batch);
+            as_it_came(ValueKind::Delete, batch);
+            return Ok(());
         }
         match (self.format, self.stream_format) {
             (RouteFormat::Original, _) => as_it_came(ValueKind::Payload, batch),
             (RouteFormat::Blocks, _) => as_it_came(ValueKind::Binary, batch),
-            (RouteFormat::Avro, _) => self.avro(record, Some(publish), partition, batch),
+            (RouteFormat::Avro, _) => return self.avro(record, Some(publish), partition, batch),
             (RouteFormat::Json, Some(Format::Json)) if !is_rejected => {
                 as_it_came(ValueKind::Json, batch);
             }
             (RouteFormat::Json, Some(Format::Blocks | Format::SparkplugB)) if !is_rejected => {
                 let Some(rows) = self.rows.of(record) else {
                     self.unreadable(record, partition, batch);
-                    return;
+                    return Ok(());
                 };
                 let head = self.head(record, partition, ValueKind::Json);
                 let mut entry = batch.entry(head, key, topic);
@@ -179,32 +196,34 @@ impl Encoder {
                 batch.entry(head, key, topic).value(record.time_ms, value.as_bytes());
             }
         }
+        Ok(())
     }
 
     /// A message as it is, or each of its rows, in Avro: all of them or, where one does not fit the
-    /// schema, none and a gap that says why.
+    /// schema, none.
     fn avro(
         &self,
         record: &Record,
         publish: Option<&Publish<'_>>,
         partition: u16,
         batch: &mut Batch,
-    ) {
+    ) -> Result<(), String> {
         let (writer, slot) = self.avro.as_ref().expect("a route of this format has a writer");
         let id = slot.id().expect("nothing is encoded while it waits for its schema's id");
         let (key, topic) = (record.key_str(), publish.map(|publish| publish.topic));
         let has_rows =
             publish.is_none() || !matches!(self.stream_format, None | Some(Format::Bytes));
         let rows = if has_rows { self.rows.of(record) } else { Some(vec![self.message(record)]) };
-        let Some(rows) = rows else { return self.unreadable(record, partition, batch) };
+        let Some(rows) = rows else {
+            self.unreadable(record, partition, batch);
+            return Ok(());
+        };
         let mut written = Vec::with_capacity(rows.len());
         for row in &rows {
             let mut bytes = Vec::new();
             let Row { time_ms, columns, .. } = row;
             let input = Input { time_ms: *time_ms, key, columns, publish };
-            if let Err(why) = writer.write(id, &input, &mut bytes) {
-                return self.misfit(record, &why, partition, batch);
-            }
+            writer.write(id, &input, &mut bytes)?;
             written.push((row, bytes));
         }
         let head = self.head(record, partition, ValueKind::Binary);
@@ -216,6 +235,7 @@ impl Encoder {
                 entry.row(row.time_ms, row.index, |out| out.extend_from_slice(bytes));
             }),
         }
+        Ok(())
     }
 
     /// A message whose payload is its value: a row of the levels of its topic.
@@ -223,22 +243,6 @@ impl Encoder {
         let key = record.key_str().to_owned();
         let columns = self.rows.levels(record).unwrap_or_default();
         Row { time_ms: record.time_ms, key, index: 0, columns }
-    }
-
-    /// What does not fit the route's schema travels as a gap; the record stays in the journal.
-    fn misfit(&self, record: &Record, why: &str, partition: u16, batch: &mut Batch) {
-        let gap = serde_json::json!({ "gap": {
-            "cause": SCHEMA,
-            "unit": "offsets",
-            "first": record.offset,
-            "last": record.offset,
-            "count": 1,
-            "why": why,
-        }});
-        let head = self.head(record, partition, ValueKind::Json);
-        let head = Head { gap: Some(SCHEMA), ..head };
-        let value = gap.to_string();
-        batch.entry(head, record.key_str(), None).value(record.time_ms, value.as_bytes());
     }
 
     /// What cannot be read travels as a gap; the record itself stays in the journal.

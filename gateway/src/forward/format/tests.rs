@@ -8,6 +8,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::node::Nodes;
 use crate::sparkplug::Sparkplug;
+use crate::stream::Stream;
 
 pub(super) const TIME_MS: i64 = 1_763_700_000_000;
 
@@ -45,6 +46,16 @@ pub(super) fn sent_of(
     format: RouteFormat,
     envelope: &Envelope<'_>,
 ) -> Vec<Sent> {
+    try_sent_of(streams, stream, format, envelope).expect("it fits")
+}
+
+/// The same, or why the record does not fit.
+pub(super) fn try_sent_of(
+    streams: &str,
+    stream: &str,
+    format: RouteFormat,
+    envelope: &Envelope<'_>,
+) -> Result<Vec<Sent>, String> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let catalog = Catalog::open(&dir.path().join("catalog")).expect("new");
     let text = format!("[gateway]\nid = \"g\"\ndata_dir = \"d\"\n{streams}");
@@ -65,11 +76,12 @@ pub(super) fn sent_of(
     let mut batch = Batch::default();
     let mut encoder = Encoder::new(0, stream, format, rows, &streams);
     if format == RouteFormat::Avro {
-        let shape = Shape::of(streams.get(stream).expect("configured")).expect("it has one");
-        let writer = Writer::new(shape).expect("a schema");
-        encoder = encoder.with_avro(writer, Slot::new(Some(0x0102_0304), String::new()));
+        encoder = in_avro(encoder, streams.get(stream).expect("configured"));
     }
-    encoder.encode(&record, 0, &mut batch);
+    if let Err(why) = encoder.encode(&record, 0, &mut batch) {
+        assert_eq!(batch.len(), 0, "all of it or nothing");
+        return Err(why);
+    }
     let own = |record: crate::forward::engine::batch::OutRecord<'_>| {
         assert_eq!((record.offset, record.last, record.key), (17, 17, "pump"));
         Sent {
@@ -81,7 +93,13 @@ pub(super) fn sent_of(
             value: record.value.to_vec(),
         }
     };
-    batch.iter().map(|(_, record)| own(record)).collect()
+    Ok(batch.iter().map(|(_, record)| own(record)).collect())
+}
+
+/// Under an id that the registry has given.
+pub(in crate::forward) fn in_avro(encoder: Encoder, stream: &Stream) -> Encoder {
+    let writer = Writer::new(Shape::of(stream).expect("it has one")).expect("a schema");
+    encoder.with_avro(writer, Slot::new(Some(0x0102_0304), String::new()))
 }
 
 pub(super) fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {

@@ -17,6 +17,8 @@ pub(in crate::forward) enum Cause {
     TooLarge,
     /// The cluster does not take what it says: its time, its form.
     Refused,
+    /// It does not fit the schema of its route.
+    Schema,
 }
 
 impl Cause {
@@ -25,6 +27,7 @@ impl Cause {
         match self {
             Self::TooLarge => "too-large",
             Self::Refused => "refused",
+            Self::Schema => "schema",
         }
     }
 }
@@ -38,7 +41,7 @@ pub(in crate::forward) struct Dead {
     pub(in crate::forward) from: u64,
     /// What the gap record says.
     pub(in crate::forward) cause: Cause,
-    /// What the upstream said.
+    /// What the upstream said, or why the record does not fit.
     pub(in crate::forward) reason: String,
 }
 

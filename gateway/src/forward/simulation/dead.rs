@@ -9,8 +9,11 @@ use super::{Clock, Envelope, World};
 
 const POLICY: Policy = Policy { stage_records: 8, records_max: 16, ..Policy::KAFKA };
 
+/// What is bad, by route and offset, beside the world and the cluster that have it.
+type Case = (World, Cluster, Vec<(usize, u64)>);
+
 /// 24 records; three of `data` are bad, two of them neighbours, and one of `other`.
-fn bad_world() -> (World, Cluster, Vec<(usize, u64)>) {
+fn bad_world() -> Case {
     let (world, cluster) = (World::new(), Cluster::default());
     for number in 0..24 {
         world.append(if number % 5 == 3 { "other" } else { "data" }, number);
@@ -35,6 +38,20 @@ fn letters(world: &World) -> BTreeMap<(usize, String), u32> {
     letters
 }
 
+/// The same of records that do not fit the schema of their routes.
+fn misfit_world() -> Case {
+    let (world, cluster) = (World { is_avro: true, ..World::new() }, Cluster::default());
+    let bad = vec![(0, 0), (0, 6), (0, 7), (0, 20), (1, 13)];
+    for number in 0..24 {
+        let payload = match bad.iter().any(|(_, offset)| *offset == number) {
+            true => "{\"n\":\"bad\"}".to_owned(),
+            false => format!("{{\"n\":{number}}}"),
+        };
+        world.append_payload(if number % 5 == 3 { "other" } else { "data" }, number, &payload);
+    }
+    (world, cluster, bad)
+}
+
 fn check(world: &World, cluster: &Cluster, bad: &[(usize, u64)], case: &str) {
     let state = cluster.state();
     for (route, stream) in ["data", "other"].into_iter().enumerate() {
@@ -52,7 +69,8 @@ fn check(world: &World, cluster: &Cluster, bad: &[(usize, u64)], case: &str) {
         .iter()
         .map(|(route, offset)| {
             let topic = ["t.data", "t.other"][*route];
-            (*route, format!("{topic} refused offset {offset}: bad"))
+            let reason = if world.is_avro { "column n: \"bad\" is no Long" } else { "bad" };
+            (*route, format!("{topic} refused offset {offset}: {reason}"))
         })
         .collect();
     for letter in &expected {
@@ -79,11 +97,51 @@ fn what_a_cluster_refuses_goes_to_dead_letters_and_the_rest_goes_on() {
 }
 
 #[test]
+fn what_does_not_fit_its_schema_goes_to_dead_letters_and_the_rest_goes_on() {
+    let (world, cluster, bad) = misfit_world();
+    let clock = Clock::default();
+    let (mut engine, scores) = world.engine(POLICY, cluster.client());
+    assert!(clock.run(&mut engine, 3_000));
+    check(&world, &cluster, &bad, "no faults");
+    let statuses = scores.statuses(0);
+    assert_eq!((statuses[0].refused, statuses[1].refused), (4, 1));
+    assert_eq!((statuses[0].retries, &statuses[0].last_error), (0, &None));
+    let gaps = cluster.state().visible.iter().filter_map(|seen| seen.gap).collect::<Vec<_>>();
+    assert!(gaps.iter().all(|gap| *gap == "schema"), "{gaps:?}");
+}
+
+#[test]
+fn a_stream_of_which_nothing_fits_is_buried_in_bounded_steps() {
+    const COUNT: u64 = 2_000;
+    let (world, cluster) = (World { is_avro: true, ..World::new() }, Cluster::default());
+    for number in 0..COUNT {
+        world.append_payload("data", number, "{\"n\":\"bad\"}");
+    }
+    let clock = Clock::default();
+    let (mut engine, scores) = world.engine(Policy::KAFKA, cluster.client());
+    assert!(clock.run(&mut engine, 3_000));
+    let state = cluster.state();
+    assert_eq!(state.visible.len() as u64, COUNT);
+    assert!(state.transactions.iter().all(|records| *records <= 256), "{:?}", state.transactions);
+    assert_eq!(scores.statuses(0)[0].refused, COUNT);
+    assert_eq!(letters(&world).len() as u64, COUNT);
+}
+
+#[test]
 fn a_dead_letter_is_written_once_whichever_request_or_write_fails() {
+    each_failure(bad_world);
+}
+
+#[test]
+fn a_misfit_is_buried_once_whichever_request_or_write_fails() {
+    each_failure(misfit_world);
+}
+
+fn each_failure(make: fn() -> Case) {
     for failure in [Failure::Before, Failure::After] {
         for (is_local, dies) in [(false, false), (false, true), (true, false), (true, true)] {
             for at in 1.. {
-                let (world, cluster, bad) = bad_world();
+                let (world, cluster, bad) = make();
                 let clock = Clock::default();
                 let plan = move |number| (number == at || (dies && number > at)).then_some(failure);
                 if is_local {

@@ -17,7 +17,8 @@ use headwater_shared::envelope::{Envelope, Publish};
 use super::engine::lane::Ahead;
 use super::engine::{Engine, Lay, Now, Rules, Step};
 use super::format::Encoder;
-use super::local::{Local, Source, is_letter};
+use super::format::tests::in_avro;
+use super::local::{Local, Source, letter};
 use super::policy::allowance::Spent;
 use super::policy::core::Policy;
 use super::policy::resume::Mark;
@@ -47,6 +48,8 @@ struct World {
     from: RouteFrom,
     /// What the link may carry.
     link: LinkConfig,
+    /// Routes send Avro, in which `n` is an integer.
+    is_avro: bool,
     /// Fails what is written locally for dead letters, by the number of the write.
     local_plan: Arc<Mutex<(u64, Option<cluster::Plan>)>>,
 }
@@ -69,7 +72,7 @@ impl World {
         let stream = |name: &str| {
             format!(
                 "[[stream]]\nname = \"{name}\"\ntopic = \"{name}/{{device}}\"\nkey = \"device\"\n\
-                 format = \"json\"\npartitions = {PARTITIONS}\n"
+                 format = \"json\"\npartitions = {PARTITIONS}\ncolumns = {{ n = \"integer\" }}\n"
             )
         };
         let route = |stream: &str| {
@@ -94,6 +97,7 @@ impl World {
             ahead: None,
             from: RouteFrom::Earliest,
             link: LinkConfig::default(),
+            is_avro: false,
             local_plan: Arc::default(),
         }
     }
@@ -110,8 +114,11 @@ impl World {
 
     /// Appends a record of device `number % 7` and gives its partition.
     fn append(&self, stream: &str, number: u64) -> u16 {
+        self.append_payload(stream, number, &format!("{{\"n\":{number}}}"))
+    }
+
+    fn append_payload(&self, stream: &str, number: u64, payload: &str) -> u16 {
         let key = format!("d{}", number % 7);
-        let payload = format!("{{\"n\":{number}}}");
         let topic = format!("{stream}/{key}");
         let envelope = Envelope::Publish(Publish {
             topic: &topic,
@@ -181,6 +188,39 @@ impl World {
         failure.map_or(Ok(()), |_| Err(()))
     }
 
+    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
+        self.local_write(|| {
+            let envelope = Envelope::Publish(Publish {
+                topic: "dead",
+                client: "",
+                arrival_ms: 5,
+                qos: 0,
+                retain: false,
+                packet_id: None,
+                properties: &[],
+                rejected: Some(text),
+                payload: &record.value,
+            });
+            let mut value = vec![0; envelope.size_max()];
+            let used = envelope.encode(&mut value).expect("an upper bound").len();
+            value.truncate(used);
+            let mut log = self.log();
+            let offset = log.records.len() as u64;
+            let (key, value) = (record.key.clone(), value.into());
+            log.records.push(Record { offset, partition, time_ms: 5, key, value });
+        })
+        .map_err(|()| Fault::retry("the disk failed"))
+    }
+
+    fn encoder(&self, route: usize, stream: &str) -> Encoder {
+        let format = if self.is_avro { RouteFormat::Avro } else { RouteFormat::Json };
+        let encoder = Encoder::new(route, stream, format, self.rows.clone(), &self.streams);
+        if self.is_avro {
+            return in_avro(encoder, self.streams.get(stream).expect("configured"));
+        }
+        encoder
+    }
+
     fn engine<U: Upstream>(&self, policy: Policy, upstream: U) -> (Engine<U, World>, Scores) {
         let routes = Self::routes();
         let scores = Scores::new(&routes, &ForwardMetrics::default());
@@ -191,13 +231,7 @@ impl World {
         let lay = |(index, route): (usize, &RouteConfig)| Lay {
             name: route.topic.clone(),
             numbers: self.streams.get(&route.stream).expect("configured").partitions.clone(),
-            encoder: Encoder::new(
-                index,
-                &route.stream,
-                route.format,
-                self.rows.clone(),
-                &self.streams,
-            ),
+            encoder: self.encoder(index, &route.stream),
             priority: route.priority,
             ahead: self.ahead,
             from: self.from,
@@ -260,34 +294,18 @@ impl Local for World {
         })
     }
 
-    fn write_letter(&self, partition: u16, record: &Record, text: &str) -> Result<(), Fault> {
-        self.local_write(|| {
-            let envelope = Envelope::Publish(Publish {
-                topic: "dead",
-                client: "",
-                arrival_ms: 5,
-                qos: 0,
-                retain: false,
-                packet_id: None,
-                properties: &[],
-                rejected: Some(text),
-                payload: &record.value,
-            });
-            let mut value = vec![0; envelope.size_max()];
-            let used = envelope.encode(&mut value).expect("an upper bound").len();
-            value.truncate(used);
-            let mut log = self.log();
-            let offset = log.records.len() as u64;
-            let (key, value) = (record.key.clone(), value.into());
-            log.records.push(Record { offset, partition, time_ms: 5, key, value });
-        })
-        .map_err(|()| Fault::retry("the disk failed"))
+    fn write_letters(&self, partition: u16, letters: &[(&Record, String)]) -> Result<(), Fault> {
+        for (record, text) in letters {
+            self.write_letter(partition, record, text)?;
+        }
+        Ok(())
     }
 
-    fn has_letter(&self, partition: u16, from: u64, heading: &str) -> Result<bool, Fault> {
+    fn letters(&self, partition: u16, from: u64, each: &mut dyn FnMut(&str)) -> Result<(), Fault> {
         let log = self.log();
         let from = usize::try_from(from).expect("few");
-        Ok(log.records[from..].iter().any(|record| is_letter(record, partition, heading)))
+        log.records[from..].iter().filter_map(|record| letter(record, partition)).for_each(each);
+        Ok(())
     }
 
     fn spent(&self) -> Result<Spent, CatalogError> {

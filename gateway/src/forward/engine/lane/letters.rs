@@ -7,6 +7,8 @@
 //! Each step is on disk before the next. After a crash an intent that is still there says where in
 //! the journal its letter is, if it was written.
 
+use std::collections::BTreeMap;
+
 use super::{Lane, Source};
 use crate::forward::local::Local;
 use crate::forward::policy::dead::{Dead, Refusal};
@@ -29,15 +31,25 @@ impl<S: Source> Lane<S> {
         }
         let Some(record) = local.record_at(&self.numbers, offset)? else { return Ok(false) };
         let dead = Dead { offset, from: local.end(), cause, reason };
+        self.intend(std::slice::from_ref(&dead), local)?;
+        self.write(&[(&dead, &record)], local)?;
+        Ok(true)
+    }
+
+    /// Saves that these letters will be written.
+    pub(super) fn intend(
+        &mut self,
+        intents: &[Dead],
+        local: &impl Local<Source = S>,
+    ) -> Result<(), Fault> {
         let mut mark = self.mark.clone();
-        mark.dead.push(dead.clone());
+        mark.dead.extend_from_slice(intents);
         local
             .save_marks(&[(&self.name, &mark)])
             .map_err(|problem| Fault::retry(format!("{problem}; is the disk full?")))?;
-        self.mark.dead.push(dead.clone());
+        self.mark.dead.extend_from_slice(intents);
         self.saved = Some(mark);
-        self.write(&dead, &record, local)?;
-        Ok(true)
+        Ok(())
     }
 
     /// Writes letters whose intent a crash or a fault has left.
@@ -49,11 +61,19 @@ impl<S: Source> Lane<S> {
         local: &impl Local<Source = S>,
     ) -> Result<(), Fault> {
         let Some(partition) = self.dead else { return Ok(()) };
-        for dead in &self.mark.dead {
-            if !local.has_letter(partition, dead.from, &self.heading(dead.offset))?
-                && let Some(record) = local.record_at(&self.numbers, dead.offset)?
-            {
-                self.write(dead, &record, local)?;
+        let Some(from) = self.mark.dead.iter().map(|dead| dead.from).min() else { return Ok(()) };
+        let mut missing: BTreeMap<String, &Dead> =
+            self.mark.dead.iter().map(|dead| (self.heading(dead.offset), dead)).collect();
+        local.letters(partition, from, &mut |text| {
+            // The heading ends with the first colon behind the name.
+            let number = text.strip_prefix(&self.name).and_then(|rest| rest.find(": "));
+            if let Some(end) = number {
+                missing.remove(&text[..self.name.len() + end + 2]);
+            }
+        })?;
+        for dead in missing.into_values() {
+            if let Some(record) = local.record_at(&self.numbers, dead.offset)? {
+                self.write(&[(dead, &record)], local)?;
             }
         }
         Ok(())
@@ -69,16 +89,17 @@ impl<S: Source> Lane<S> {
         self.confirmed.contains(offset)
     }
 
-    fn write(
+    pub(super) fn write(
         &self,
-        dead: &Dead,
-        record: &Record,
+        letters: &[(&Dead, &Record)],
         local: &impl Local<Source = S>,
     ) -> Result<(), Fault> {
         // A letter that is refused has no stream of its own; it stays where it is.
         let Some(partition) = self.dead else { return Ok(()) };
-        let heading = self.heading(dead.offset);
-        local.write_letter(partition, record, &format!("{heading}{}", dead.reason))
+        let text = |dead: &Dead| format!("{}{}", self.heading(dead.offset), dead.reason);
+        let letters: Vec<(&Record, String)> =
+            letters.iter().map(|(dead, record)| (*record, text(dead))).collect();
+        local.write_letters(partition, &letters)
     }
 
     /// What the text of a letter begins with, and no other's.
