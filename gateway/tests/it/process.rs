@@ -73,7 +73,7 @@ impl Gateway {
 
     /// Waits for a log line with these words and returns it.
     pub(crate) fn says(&self, words: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             let log = self.log.lock().expect("whole");
             if let Some(line) = log.iter().find(|line| line.contains(words)) {
