@@ -148,8 +148,8 @@ impl Cluster {
             Ok(Some(found)) => found,
         };
         let there = format!("topic {name}: {}", found.described());
-        let rights = native::rights(self.consumer.client(), name, REQUEST);
-        let read = match rights.map(|rights| rights.read) {
+        let told = native::rights(self.consumer.client(), &BTreeSet::from([name]), REQUEST);
+        let read = match told.get(name).map(|rights| rights.read) {
             Some(true) => Finding::good(format!("{there}, may read")),
             Some(false) => Finding::trouble(&remedy::right(name, "Read")),
             None => Finding::note(format!("{there}; the cluster does not say who may read")),
