@@ -94,7 +94,9 @@ fn forward_process(dir: &Path, brokers: &str) -> Done<(f64, Usage)> {
 /// The measured process: forwards all that the journal in `dir` holds, and prints records a second
 /// from the first confirmed transaction's begin.
 pub(crate) fn forward(dir: &Path, brokers: &str) -> Done<()> {
-    let bench = Bench::open(dir, brokers)?;
+    // As its peer, which does not compress.
+    let upstream = format!("brokers = \"{brokers}\"\ncompression = \"none\"\n");
+    let bench = Bench::open_with(dir, &upstream, "")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rate = runtime.block_on(async {
         let forwarder = bench.forwarder()?;
