@@ -36,9 +36,16 @@ pub(in crate::forward) struct Pace {
 
 impl Pace {
     pub(in crate::forward) fn new(policy: &Policy) -> Self {
-        let bytes_max = policy.catch_up_bytes_max;
-        let gather_ms = policy.gather_ms;
-        Self { gather_ms, took_ms: 0, carried: 1_000, paid_ms: 0, bytes_max, bytes_cap: bytes_max }
+        let bytes_cap = policy.catch_up_bytes_max;
+        Self {
+            gather_ms: policy.gather_ms,
+            took_ms: 0,
+            carried: 1_000,
+            paid_ms: 0,
+            // Nothing is known of the link yet.
+            bytes_max: bytes_cap / 4,
+            bytes_cap,
+        }
     }
 
     fn period_ms(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! A producer of transactions from its init to its first error.
 
 use std::cell::Cell;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -12,6 +12,9 @@ use super::{INIT, REQUEST, SETTLE, refusals, remedy};
 use crate::forward::policy::dead::Refusal;
 use crate::forward::upstream::{Fault, FaultKind, SendError};
 
+/// Between two looks at whether the brokers have all.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// A producer and what it has under way.
 pub(super) struct Session {
     producer: ThreadedProducer<Watch>,
@@ -19,7 +22,6 @@ pub(super) struct Session {
     /// By route: true where the topic has as many partitions as the stream.
     pub(super) explicit: Vec<bool>,
     pub(super) positions_partition: i32,
-    sent: u64,
     /// Routes and offsets of the transaction's records, by their number in it.
     places: Vec<(usize, u64)>,
     /// The next open can find out whose right is missing.
@@ -42,7 +44,6 @@ impl Session {
             watched,
             explicit,
             positions_partition,
-            sent: 0,
             places: Vec::new(),
             rights_are_told,
             lacks_right: Cell::new(false),
@@ -64,15 +65,13 @@ impl Session {
         &mut self,
         mut message: BaseRecord<'_, [u8], [u8], usize>,
     ) -> Result<(), SendError> {
-        let deadline = Instant::now() + SETTLE;
+        let mut deadline = None;
         loop {
             match self.producer.send(message) {
-                Ok(()) => {
-                    self.sent += 1;
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), back))
-                    if Instant::now() < deadline =>
+                    if Instant::now()
+                        < *deadline.get_or_insert_with(|| Instant::now() + SETTLE) =>
                 {
                     message = back;
                     std::thread::sleep(Duration::from_millis(2));
@@ -98,18 +97,19 @@ impl Session {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         let mut deliveries = lock(&self.watched.deliveries);
         let mut known = 0;
-        while !deliveries.refused.is_empty() && deliveries.reported() > known {
-            known = deliveries.reported();
-            (deliveries, _) = self
-                .watched
-                .news
-                .wait_timeout_while(deliveries, refusals::QUIET, |deliveries| {
-                    deliveries.reported() <= known && known < self.sent
-                })
-                .unwrap_or_else(PoisonError::into_inner);
+        while !deliveries.refused.is_empty() && deliveries.failures > known {
+            known = deliveries.failures;
+            let quiet = Instant::now() + refusals::QUIET;
+            while deliveries.failures <= known && self.under_way() && Instant::now() < quiet {
+                deliveries = self.watched.wait(deliveries, LOOK);
+            }
         }
-        let is_all_known = deliveries.reported() == self.sent;
-        refusals::suspects(&deliveries.refused, &self.places, is_all_known)
+        refusals::suspects(&deliveries.refused, &self.places, !self.under_way())
+    }
+
+    /// True while the brokers do not have all that was sent.
+    fn under_way(&self) -> bool {
+        self.producer.in_flight_count() > 0
     }
 
     /// Commits what was sent since the begin.
@@ -122,17 +122,14 @@ impl Session {
     /// Waits until the brokers have all that was sent. rdkafka's commit flushes first, and its flush
     /// sleeps 100 ms on a queue that its own thread empties; with nothing in flight it does not.
     fn acknowledged(&self) -> Result<(), Fault> {
-        let deliveries = lock(&self.watched.deliveries);
-        let (deliveries, _) = self
-            .watched
-            .news
-            .wait_timeout_while(deliveries, SETTLE, |deliveries| {
-                deliveries.acknowledged < self.sent && deliveries.failed.is_none()
-            })
-            .unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + SETTLE;
+        let mut deliveries = lock(&self.watched.deliveries);
+        while self.under_way() && deliveries.failed.is_none() && Instant::now() < deadline {
+            deliveries = self.watched.wait(deliveries, LOOK);
+        }
         let failed = deliveries.failed.clone();
-        let missing = self.sent - deliveries.acknowledged;
         drop(deliveries);
+        let missing = self.producer.in_flight_count();
         match failed {
             Some(problem) => Err(self.fault("a record was refused", &problem)),
             None if missing > 0 => {

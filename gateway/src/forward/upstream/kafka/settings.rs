@@ -25,15 +25,17 @@ const BATCH_BYTES: u32 = 1_000_000;
 const BATCH_BYTES_MIN: u32 = 16 << 10;
 
 /// Of producers, where properties do not say otherwise.
-const PRODUCER: [(&str, &str); 4] = [
+const PRODUCER: [(&str, &str); 5] = [
     ("linger.ms", "2"),
     ("message.max.bytes", "1048588"),
-    ("queue.buffering.max.kbytes", "16384"),
+    ("queue.buffering.max.kbytes", "4096"),
+    // Each takes some hundred bytes beside its own.
+    ("queue.buffering.max.messages", "4000"),
     ("statistics.interval.ms", "10000"),
 ];
 
 /// What the promise rests on is not for properties to change.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 9] = [
     "bootstrap.servers",
     "transactional.id",
     "enable.idempotence",
@@ -42,6 +44,7 @@ const FIXED: [&str; 8] = [
     "isolation.level",
     "enable.auto.commit",
     "enable.partition.eof",
+    "delivery.report.only.error",
 ];
 
 /// What is wrong with properties, by property; nothing is connected.
@@ -170,6 +173,7 @@ impl Settings {
         }
         config
             .set(BATCH, self.batch_bytes.to_string())
+            .set("delivery.report.only.error", "true")
             .set(TRANSACTION_TIMEOUT, timeout_ms.to_string())
             .set("transactional.id", transactional_id)
             .set("partitioner", "murmur2_random")

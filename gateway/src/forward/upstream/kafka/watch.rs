@@ -31,21 +31,13 @@ pub(super) struct Watched {
     received_bytes: AtomicU64,
 }
 
-/// What became of what was sent.
+/// What became of what was sent and did not arrive.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    pub(super) acknowledged: u64,
-    failures: u64,
+    pub(super) failures: u64,
     pub(super) failed: Option<KafkaError>,
     /// Records that were refused for good, by their number in the transaction.
     pub(super) refused: Vec<(usize, i32)>,
-}
-
-impl Deliveries {
-    /// How many reports have come.
-    pub(super) fn reported(&self) -> u64 {
-        self.acknowledged + self.failures
-    }
 }
 
 #[derive(Clone)]
@@ -105,6 +97,16 @@ impl Watched {
         *lock(&self.trouble) = Some(trouble);
     }
 
+    /// Waits for news of deliveries, no longer than `time`.
+    pub(super) fn wait<'a>(
+        &'a self,
+        deliveries: MutexGuard<'a, Deliveries>,
+        time: Duration,
+    ) -> MutexGuard<'a, Deliveries> {
+        let waited = self.news.wait_timeout(deliveries, time);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     fn on_statistics(&self, json: &[u8]) {
         let (Some(wire), Ok(now)) = (&self.wire, serde_json::from_slice::<Statistics>(json)) else {
             return;
@@ -155,20 +157,17 @@ impl ProducerContext for Watch {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        // Only those that fail are reported; the producer knows what is still under way.
+        let Err((error, _)) = result else { return };
         let mut deliveries = lock(&self.watched.deliveries);
-        match result {
-            Ok(_) => deliveries.acknowledged += 1,
-            Err((error, _)) => {
-                deliveries.failures += 1;
-                let code = error.rdkafka_error_code().map_or(0, |code| code as i32);
-                if let Some(number) = number.checked_sub(1)
-                    && refusals::cause(code).is_some()
-                {
-                    deliveries.refused.push((number, code));
-                }
-                deliveries.failed.get_or_insert_with(|| error.clone());
-            }
+        deliveries.failures += 1;
+        let code = error.rdkafka_error_code().map_or(0, |code| code as i32);
+        if let Some(number) = number.checked_sub(1)
+            && refusals::cause(code).is_some()
+        {
+            deliveries.refused.push((number, code));
         }
+        deliveries.failed.get_or_insert_with(|| error.clone());
         drop(deliveries);
         self.watched.news.notify_one();
     }
