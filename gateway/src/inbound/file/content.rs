@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn lines_of_json_give_the_same_rows() {
-        let text = b"{\"id\": 7, \"v\": 1.50, \"w\": [1]}\n\n{\"v\": \"x\", \"id\": \"a/b\"}";
+        let text = b"{\"id\": 7, \"v\": 1.5, \"w\": [1]}\n\n{\"v\": \"x\", \"id\": \"a/b\"}";
         let read = read_as("t.ndjson", text).expect("it is good");
         assert_eq!(read, pairs(&[("7", r#"{"v":1.5,"w":[1]}"#), ("a/b", r#"{"v":"x"}"#)]));
     }

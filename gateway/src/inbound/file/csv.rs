@@ -84,9 +84,16 @@ fn value(cell: &str) -> Json {
         "" => Json::Null,
         "true" => Json::Bool(true),
         "false" => Json::Bool(false),
-        _ => match serde_json::from_str::<Number>(cell) {
-            Ok(number) if number.to_string() == cell => Json::Number(number),
-            _ => Json::from(cell),
-        },
+        _ => number(cell).map_or_else(|| Json::from(cell), Json::Number),
     }
+}
+
+fn number(cell: &str) -> Option<Number> {
+    let whole = cell.parse::<i64>().map(Number::from);
+    let whole = whole.or_else(|_| cell.parse::<u64>().map(Number::from));
+    let number: Number = match whole {
+        Ok(number) => number,
+        Err(_) => Number::from_f64(cell.parse().ok()?)?,
+    };
+    (number.to_string() == cell).then_some(number)
 }
