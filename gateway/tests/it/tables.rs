@@ -150,9 +150,17 @@ fn a_csv_file_is_a_table_over_edits_and_sigkills_and_no_row_is_written_twice() {
     let status = wait_for_status(&gateway, |status| status["last_error"].is_null());
     assert_eq!(status["keys"], wanted.len());
     assert_eq!(status["state"], "running");
-    let (_, body) = get(gateway.http, "/api/v1/sources");
-    let sources: Json = serde_json::from_str(&body).expect("JSON");
-    assert_eq!(sources[0]["positions"]["table/devices"], records.len(), "one position a record");
+    // It hears of the last commit when it looks again.
+    let position = || {
+        let (_, body) = get(gateway.http, "/api/v1/sources");
+        let sources: Json = serde_json::from_str(&body).expect("JSON");
+        sources[0]["positions"]["table/devices"].clone()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while position() != records.len() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(position(), records.len(), "one position a record");
 }
 
 #[test]
