@@ -19,6 +19,8 @@ use crate::journal::{AppendError, Journal, NewRecord, ReadError, Reader, Record,
 pub(super) trait Source: Send {
     /// The next records, about `bytes_max`; none when caught up.
     fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError>;
+    /// All below has been read or is not the stream's.
+    fn position(&self) -> u64;
 }
 
 /// Journal and catalog, as the engine needs them.
@@ -28,7 +30,7 @@ pub(super) trait Local: Send {
     fn end(&self) -> u64;
     /// Its end when it was opened, before anything was added.
     fn opened(&self) -> u64;
-    /// Reads a stream with these partitions, among others, from `from` on.
+    /// Reads a stream with these partitions from `from` on.
     fn source(&self, partitions: &[u16], from: u64) -> Self::Source;
     /// Where a route begins that has sent nothing yet.
     fn begin(&self, partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError>;
@@ -55,6 +57,10 @@ pub(super) trait Local: Send {
 impl Source for Reader {
     fn read(&mut self, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
         Reader::read(self, bytes_max)
+    }
+
+    fn position(&self) -> u64 {
+        Reader::position(self)
     }
 }
 
@@ -186,7 +192,7 @@ impl Local for Gateway {
     }
 
     fn source(&self, partitions: &[u16], from: u64) -> Reader {
-        self.journal.reader_of(partitions, from)
+        self.journal.reader_of(partitions, from).only(partitions)
     }
 
     fn begin(&self, partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError> {
@@ -201,7 +207,7 @@ impl Local for Gateway {
     }
 
     fn record_at(&self, partitions: &[u16], offset: u64) -> Result<Option<Record>, Fault> {
-        match self.journal.reader_of(partitions, offset).read(1) {
+        match self.journal.reader_of(partitions, offset).read_to(offset + 1, 1) {
             Ok(records) => Ok(records.into_iter().next().filter(|found| found.offset == offset)),
             Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Ok(None),
             Err(problem @ ReadError::Io(_)) => Err(Fault::retry(problem.to_string())),
@@ -214,7 +220,7 @@ impl Local for Gateway {
     }
 
     fn letters(&self, partition: u16, from: u64, each: &mut dyn FnMut(&str)) -> Result<(), Fault> {
-        let mut reader = self.journal.reader(from);
+        let mut reader = self.journal.reader(from).only(&[partition]);
         loop {
             match reader.read(LETTER_READ_BYTES) {
                 Ok(records) if records.is_empty() => return Ok(()),

@@ -98,32 +98,43 @@ impl Tail {
         }
     }
 
-    /// Records from `position` on and below `end`, about `bytes_max`; `None` if they are no longer
-    /// in memory.
-    pub(super) fn read(&self, position: u64, end: u64, bytes_max: usize) -> Option<Vec<Record>> {
+    /// Records of `wanted` partitions from `position` on and below `end`, about `bytes_max`, and the
+    /// offset below which all was looked at; `None` if they are no longer in memory.
+    pub(super) fn read(
+        &self,
+        position: u64,
+        end: u64,
+        bytes_max: usize,
+        wanted: impl Fn(u16) -> bool,
+    ) -> Option<(Vec<Record>, u64)> {
         let start = self.commits.front().map_or(self.end, |commit| commit.first);
         if position < start {
             return None;
         }
         let mut out = Vec::new();
         let mut bytes = 0;
+        let mut seen = position;
         let skip = self.commits.partition_point(|commit| commit.end() <= position);
         for commit in self.commits.iter().skip(skip) {
             let from = usize::try_from(position.saturating_sub(commit.first)).unwrap_or(usize::MAX);
             let to = usize::try_from(end.saturating_sub(commit.first)).unwrap_or(usize::MAX);
             for index in from..to.min(commit.records.len()) {
+                seen = commit.first + index as u64 + 1;
+                if !wanted(commit.records[index].partition) {
+                    continue;
+                }
                 let record = commit.record(index);
                 bytes += record.key.len() + record.value.len() + size_of::<Record>();
                 out.push(record);
                 if bytes >= bytes_max {
-                    return Some(out);
+                    return Some((out, seen));
                 }
             }
             if end <= commit.end() {
                 break;
             }
         }
-        Some(out)
+        Some((out, seen))
     }
 }
 
@@ -148,14 +159,20 @@ mod tests {
         let mut tail = Tail::starting_at(10);
         tail.push(commit(10, &["a", "b", "c"]));
         tail.push(commit(13, &["d"]));
-        let read = tail.read(11, u64::MAX, usize::MAX).expect("in memory");
+        let (read, end) = tail.read(11, u64::MAX, usize::MAX, |_| true).expect("in memory");
+        assert_eq!(end, 14);
         let offsets: Vec<u64> = read.iter().map(|record| record.offset).collect();
         assert_eq!(offsets, [11, 12, 13]);
         assert_eq!(&read[2].value[..], b"d");
-        let read = tail.read(11, 13, usize::MAX).expect("in memory");
+        let (read, end) = tail.read(11, 13, usize::MAX, |_| true).expect("in memory");
         assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), [11, 12]);
-        assert_eq!(tail.read(14, u64::MAX, usize::MAX).expect("caught up").len(), 0);
-        assert!(tail.read(9, u64::MAX, usize::MAX).is_none(), "older than the tail");
+        assert_eq!(end, 13);
+        let (read, end) = tail.read(14, u64::MAX, usize::MAX, |_| true).expect("caught up");
+        assert_eq!((read.len(), end), (0, 14));
+        assert!(tail.read(9, u64::MAX, usize::MAX, |_| true).is_none(), "older than the tail");
+        let (read, end) =
+            tail.read(10, u64::MAX, 1, |partition| partition != 1).expect("in memory");
+        assert_eq!((read.len(), end), (0, 14), "what is not wanted is passed by");
     }
 
     #[test]
@@ -165,8 +182,8 @@ mod tests {
         for first in 0..4 {
             tail.push(commit(first, &[&large]));
         }
-        assert!(tail.read(1, u64::MAX, 1).is_none());
-        assert_eq!(tail.read(3, u64::MAX, 1).expect("the newest stays")[0].offset, 3);
+        assert!(tail.read(1, u64::MAX, 1, |_| true).is_none());
+        assert_eq!(tail.read(3, u64::MAX, 1, |_| true).expect("the newest stays").0[0].offset, 3);
     }
 
     #[test]
@@ -176,7 +193,7 @@ mod tests {
         for first in 0..4 {
             tail.push(commit(first, &[&large]));
         }
-        assert!(tail.read(1, u64::MAX, 1).is_none());
-        assert_eq!(tail.read(2, u64::MAX, 1).expect("the newest but one")[0].offset, 2);
+        assert!(tail.read(1, u64::MAX, 1, |_| true).is_none());
+        assert_eq!(tail.read(2, u64::MAX, 1, |_| true).expect("the newest but one").0[0].offset, 2);
     }
 }

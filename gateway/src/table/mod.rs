@@ -84,7 +84,8 @@ impl Tables {
     /// [`CatalogError`] where the position cannot be saved.
     pub fn load(&self, journal: &Journal, catalog: &Catalog) -> Result<(), CatalogError> {
         let partitions: Vec<u16> = self.partitions.keys().copied().collect();
-        let mut reader = journal.reader_of(&partitions, journal.start_of(&partitions));
+        let start = journal.start_of(&partitions);
+        let mut reader = journal.reader_of(&partitions, start).only(&partitions);
         loop {
             match reader.read(READ_BYTES) {
                 Ok(records) if records.is_empty() => break,

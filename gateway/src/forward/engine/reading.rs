@@ -78,7 +78,13 @@ impl<S: Source> Reading<S> {
             }
             *reads += 1;
             match self.source.read(READ_BYTES) {
-                Ok(records) if records.is_empty() => return Ok(None),
+                Ok(records) if records.is_empty() => {
+                    self.scanned = self.scanned.max(self.source.position());
+                    match self.limit.filter(|limit| self.scanned >= *limit) {
+                        Some(limit) => self.scanned = limit,
+                        None => return Ok(None),
+                    }
+                }
                 Ok(records) => self.unread = records.into_iter(),
                 Err(ReadError::Trimmed { first, end }) => {
                     return Ok(Some(self.gap(GapCause::Retention, first, end)));

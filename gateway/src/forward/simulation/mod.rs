@@ -248,6 +248,7 @@ impl World {
 struct FakeSource {
     log: Arc<Mutex<Log>>,
     position: u64,
+    only: Vec<u16>,
 }
 
 impl Source for FakeSource {
@@ -260,14 +261,21 @@ impl Source for FakeSource {
         let mut left = bytes_max;
         let mut out = Vec::new();
         for record in log.records.iter().skip(usize::try_from(self.position).expect("few")) {
-            out.push(record.clone());
             self.position += 1;
+            if !self.only.contains(&record.partition) {
+                continue;
+            }
+            out.push(record.clone());
             left = left.saturating_sub(record.value.len());
             if left == 0 {
                 break;
             }
         }
         Ok(out)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -282,8 +290,8 @@ impl Local for World {
         self.log().opened
     }
 
-    fn source(&self, _partitions: &[u16], from: u64) -> FakeSource {
-        FakeSource { log: Arc::clone(&self.log), position: from }
+    fn source(&self, partitions: &[u16], from: u64) -> FakeSource {
+        FakeSource { log: Arc::clone(&self.log), position: from, only: partitions.to_vec() }
     }
 
     fn begin(&self, _partitions: &[u16], from: RouteFrom) -> Result<u64, ReadError> {
