@@ -185,6 +185,75 @@ fn a_zombie_is_fenced_says_so_and_doubles_nothing() {
     check_records(&bench, &kafka, 300);
 }
 
+/// All committed records, and the newest position.
+fn state(kafka: &Kafka) -> (usize, Stored) {
+    (kafka.consume_committed(TOPIC).expect("the topic can be read").len(), position(kafka).1)
+}
+
+/// The gateway in `dir` starts, takes these records in, and lives until `done` says so.
+fn live(
+    dir: &Path,
+    kafka: &Kafka,
+    numbers: std::ops::Range<u64>,
+    done: impl Fn(&RouteStatus) -> bool,
+) -> RouteStatus {
+    let bench = Bench::open(dir, kafka.brokers()).expect("the bench");
+    // How far the journal is when a start begins counts, and what comes after.
+    let running = Running::start(&bench);
+    append(&bench, numbers);
+    let status = running.wait("forwards or stops", done);
+    running.stop();
+    bench.journal.close();
+    status
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
+    assert!(done.success());
+}
+
+fn is_stopped(status: &RouteStatus) -> bool {
+    status.state == RouteState::Stopped
+}
+
+#[test]
+fn a_restored_backup_and_a_cloned_directory_stop_with_an_alarm_and_the_original_goes_on() {
+    const GAVE: &str = "this journal gave it those below";
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let kafka = Kafka::start(&dir.path().join("kafka")).expect("a broker");
+    let [original, backup, clone] = ["original", "backup", "clone"].map(|n| dir.path().join(n));
+    std::fs::create_dir(&original).expect("a directory");
+    let reaches = |end| move |status: &RouteStatus| status.position == end;
+    live(&original, &kafka, 0..100, reaches(100));
+    copy(&original, &backup);
+    live(&original, &kafka, 100..150, reaches(150));
+    let before = state(&kafka);
+    assert_eq!(before.0, 150);
+    // It takes other records in at offsets that the cluster has, and beyond.
+    let told = live(&backup, &kafka, 5_000..5_200, is_stopped).last_error.expect("an alarm");
+    assert!(told.contains(GAVE), "{told}");
+    let told = live(&backup, &kafka, 0..0, is_stopped).last_error.expect("an alarm");
+    assert!(told.contains("this journal"), "it stays so: {told}");
+    assert_eq!(state(&kafka), before, "nothing of it arrived");
+    live(&original, &kafka, 150..200, reaches(200));
+    // Both at once: the one that starts later goes on, and the other says so, now and later.
+    copy(&original, &clone);
+    let bench = Bench::open(&original, kafka.brokers()).expect("the bench");
+    let first = Running::start(&bench);
+    first.wait("the original runs", |status| status.state == RouteState::Running);
+    live(&clone, &kafka, 200..260, reaches(260));
+    append(&bench, 6_000..6_030);
+    let stopped = first.wait("the original stops", is_stopped);
+    assert!(stopped.last_error.is_some_and(|error| error.contains("took over")));
+    first.stop();
+    bench.journal.close();
+    drop(bench);
+    let told = live(&original, &kafka, 6_030..6_040, is_stopped).last_error.expect("an alarm");
+    assert!(told.contains("this journal"), "{told}");
+    live(&clone, &kafka, 260..300, reaches(300));
+    check_records(&Bench::open(&clone, kafka.brokers()).expect("the bench"), &kafka, 300);
+}
+
 /// While a neighbour's transaction is open on the same partition of the position topic, a committed
 /// read ends before our newest position.
 #[test]
