@@ -86,6 +86,23 @@ pub struct ForwardMetrics {
     wire_bytes: Family<Labels, Counter>,
 }
 
+/// What went out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    records: u64,
+    bytes: u64,
+    gaps: u64,
+}
+
+impl Sent {
+    /// One more record, of so many bytes.
+    pub(super) fn add(&mut self, bytes: u64, is_gap: bool) {
+        self.records += 1;
+        self.bytes += bytes;
+        self.gaps += u64::from(is_gap);
+    }
+}
+
 /// Bytes that an upstream's client has sent and received, headers of its protocol included.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wire {
@@ -153,9 +170,8 @@ struct Row {
     paused: Gauge<u64, AtomicU64>,
     lag: Gauge<u64, AtomicU64>,
     transaction_ms: Gauge<u64, AtomicU64>,
-    sent_records: u64,
-    sent_bytes: u64,
-    sent_gaps: u64,
+    /// In the transaction that is open.
+    sent: Sent,
 }
 
 /// The numbers of an upstream's routes, shared with whoever asks.
@@ -180,11 +196,13 @@ impl Scores {
         self.lock().iter().map(status).collect()
     }
 
-    pub(super) fn sent(&self, route: usize, bytes: u64, is_gap: bool) {
-        let row = &mut self.lock()[route];
-        row.sent_records += 1;
-        row.sent_bytes += bytes;
-        row.sent_gaps += u64::from(is_gap);
+    /// These went out, by route.
+    pub(super) fn sent(&self, counts: &[Sent]) {
+        for (row, sent) in self.lock().iter_mut().zip(counts) {
+            row.sent.records += sent.records;
+            row.sent.bytes += sent.bytes;
+            row.sent.gaps += sent.gaps;
+        }
     }
 
     /// A record went to the dead letters.
@@ -207,12 +225,12 @@ impl Scores {
         let mut rows = self.lock();
         for route in routes {
             let row = &mut rows[route];
-            row.records.inc_by(row.sent_records);
-            row.bytes.inc_by(row.sent_bytes);
-            row.gaps.inc_by(row.sent_gaps);
+            row.records.inc_by(row.sent.records);
+            row.bytes.inc_by(row.sent.bytes);
+            row.gaps.inc_by(row.sent.gaps);
             row.transactions.inc();
-            row.status.records += row.sent_records;
-            row.status.bytes += row.sent_bytes;
+            row.status.records += row.sent.records;
+            row.status.bytes += row.sent.bytes;
             row.status.transactions += 1;
             row.status.transaction_ms = took_ms;
             row.transaction_ms.set(took_ms);
@@ -288,7 +306,7 @@ impl Scores {
 
 fn forget(rows: &mut [Row]) {
     for row in rows {
-        (row.sent_records, row.sent_bytes, row.sent_gaps) = (0, 0, 0);
+        row.sent = Sent::default();
     }
 }
 
@@ -333,8 +351,6 @@ fn row(route: &RouteConfig, metrics: &ForwardMetrics) -> Row {
         paused: metrics.paused.get_or_create_owned(&labels),
         lag: metrics.lag.get_or_create_owned(&labels),
         transaction_ms: metrics.transaction_ms.get_or_create_owned(&labels),
-        sent_records: 0,
-        sent_bytes: 0,
-        sent_gaps: 0,
+        sent: Sent::default(),
     }
 }

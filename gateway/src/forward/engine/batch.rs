@@ -52,6 +52,9 @@ pub(in crate::forward) struct OutRecord<'a> {
 /// Staged records of all routes.
 #[derive(Debug)]
 pub(in crate::forward) struct Batch {
+    /// Keys, topics and origins.
+    texts: String,
+    /// Values.
     bytes: Vec<u8>,
     records: Vec<Meta>,
     /// Of the records that are added next; empty: they have none.
@@ -107,6 +110,7 @@ impl Batch {
     /// One that is full with this many records.
     pub(in crate::forward) fn new(records_max: usize) -> Self {
         Self {
+            texts: String::new(),
             bytes: Vec::new(),
             records: Vec::new(),
             origin: String::new(),
@@ -136,25 +140,29 @@ impl Batch {
         key: &str,
         topic: Option<&str>,
     ) -> Entry<'b> {
-        let key_start = self.bytes.len();
-        self.bytes.extend_from_slice(key.as_bytes());
-        let topic_start = self.bytes.len();
-        self.bytes.extend_from_slice(topic.unwrap_or_default().as_bytes());
-        let origin_start = self.bytes.len();
-        self.bytes.extend_from_slice(self.origin.as_bytes());
-        let (topic, end) = (topic.is_some(), self.bytes.len());
+        let key_start = self.texts.len();
+        self.texts.push_str(key);
+        let topic_start = self.texts.len();
+        self.texts.push_str(topic.unwrap_or_default());
+        let origin_start = self.texts.len();
+        self.texts.push_str(&self.origin);
+        let (topic, end) = (topic.is_some(), self.texts.len());
         let texts = Texts { key_start, topic_start, topic, origin_start, end };
         Entry { batch: self, head, texts: Some(texts) }
     }
 
     /// No more may be added: it holds as much as it can, or as the link has room for.
     pub(in crate::forward) fn is_full(&self) -> bool {
-        self.is_packed() || self.bytes.len() as u64 >= self.room
+        self.is_packed() || self.size() as u64 >= self.room
     }
 
     /// It holds as much as it can.
     pub(in crate::forward) fn is_packed(&self) -> bool {
-        self.records.len() >= self.records_max || self.bytes.len() >= BYTES_FULL
+        self.records.len() >= self.records_max || self.size() >= BYTES_FULL
+    }
+
+    fn size(&self) -> usize {
+        self.texts.len() + self.bytes.len()
     }
 
     /// It is full with this many records.
@@ -173,6 +181,8 @@ impl Batch {
 
     pub(in crate::forward) fn clear(&mut self) {
         self.records.clear();
+        self.texts.clear();
+        self.texts.shrink_to(BYTES_KEPT);
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT);
         self.records.shrink_to(2 * RECORDS_FULL);
@@ -189,9 +199,7 @@ impl Batch {
     }
 
     fn view(&self, meta: &Meta, texts: Texts) -> OutRecord<'_> {
-        let text = |from: usize, to: usize| {
-            std::str::from_utf8(&self.bytes[from..to]).expect("key and topic were added as texts")
-        };
+        let text = |from: usize, to: usize| &self.texts[from..to];
         OutRecord {
             offset: meta.offset,
             last: meta.last,

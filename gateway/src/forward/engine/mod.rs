@@ -17,7 +17,7 @@ use crate::forward::policy::allowance::{Allowance, Hold, Spent};
 use crate::forward::policy::core::{Action, Core, Outcome, Policy, Waiting};
 use crate::forward::policy::dead::{Probe, Refusal};
 use crate::forward::policy::resume::Mark;
-use crate::forward::status::{RouteState, Scores};
+use crate::forward::status::{RouteState, Scores, Sent};
 use crate::forward::upstream::{Fault, Progress, SendError, Upstream};
 use crate::journal::ReadError;
 
@@ -355,6 +355,7 @@ impl<U: Upstream, L: Local> Engine<U, L> {
         let overtook = self.sent_class.is_some_and(|class| class < self.staged_class);
         self.sent_class =
             Some(self.sent_class.map_or(self.staged_class, |class| class.min(self.staged_class)));
+        let mut counts = vec![Sent::default(); self.lanes.len()];
         let batch = std::mem::take(&mut self.batch);
         for (route, record) in batch.iter() {
             let size = match self.upstream.send(route, &record) {
@@ -362,11 +363,12 @@ impl<U: Upstream, L: Local> Engine<U, L> {
                 Err(SendError::TooLarge) => self.send_gap(route, &record)?,
                 Err(SendError::Fault(fault)) => return Err(fault),
             };
-            self.scores.sent(route, size, record.gap.is_some());
+            counts[route].add(size, record.gap.is_some());
             records += 1;
             bytes += size;
         }
         self.batch = batch;
+        self.scores.sent(&counts);
         self.charge(bytes.saturating_add(u64::from(records) * RECORD_OVERHEAD));
         self.clear();
         self.lanes.iter_mut().for_each(Lane::sent);

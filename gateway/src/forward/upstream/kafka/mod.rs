@@ -28,9 +28,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
-
+use self::native::Item;
 use self::session::Session;
 use self::settings::Settings;
 use self::topics::{Usable, Wanted};
@@ -138,7 +136,8 @@ impl Kafka {
         self.positions_from = from;
         self.told = true;
         let told = surveyed.rights_are_told;
-        let session = Session::new(producer, watched, explicit, partition, told);
+        let names = self.destinations.iter().map(|to| to.topic.as_str());
+        let session = Session::new(producer, watched, names, (explicit, partition), told)?;
         let found = surveyed.topics.into_iter().zip(stored).enumerate();
         let starts = found.map(|(route, (topic, stored))| self.start(route, topic, stored));
         Ok((session, starts.collect::<Result<_, Fault>>()?))
@@ -203,38 +202,27 @@ impl Upstream for Kafka {
 
     fn send(&mut self, route: usize, record: &OutRecord<'_>) -> Result<(), SendError> {
         let session = opened(&mut self.session);
-        let Destination { stream, topic, .. } = &self.destinations[route];
-        let offset = record.offset.to_string();
-        let index = record.index.map(|index| index.to_string());
-        let mut headers = OwnedHeaders::new_with_capacity(7);
+        let mut digits = [itoa::Buffer::new(), itoa::Buffer::new()];
+        let [offset, index] = &mut digits;
         let all = [
             ("hw.gateway", Some(self.gateway.as_str())),
-            ("hw.stream", Some(stream)),
-            ("hw.offset", Some(&offset)),
+            ("hw.stream", Some(&self.destinations[route].stream)),
+            ("hw.offset", Some(offset.format(record.offset))),
             ("hw.topic", record.topic),
-            ("hw.index", index.as_deref()),
+            ("hw.index", record.index.map(|number| index.format(number))),
             ("hw.gap", record.gap),
             ("hw.origin", record.origin),
         ];
-        for (key, value) in all {
-            if value.is_some() {
-                headers = headers.insert(Header { key, value });
-            }
-        }
-        let number = session.place(route, record.offset);
-        let mut message = BaseRecord::with_opaque_to(topic, number)
-            .key(record.key.as_bytes())
+        let item = Item {
+            partition: session.explicit[route].then_some(i32::from(record.partition)),
+            key: record.key.as_bytes(),
+            // A value of no bytes is a value; without one a compacted topic forgets the key.
+            value: Some(record.value).filter(|_| record.kind != ValueKind::Delete),
             // 0 would stand for the time of sending.
-            .timestamp(record.time_ms.max(1))
-            .headers(headers);
-        // A value of no bytes is a value; without one a compacted topic forgets the key.
-        if record.kind != ValueKind::Delete {
-            message = message.payload(record.value);
-        }
-        if session.explicit[route] {
-            message = message.partition(i32::from(record.partition));
-        }
-        session.send(message)
+            time_ms: Some(record.time_ms.max(1)),
+            headers: &all,
+        };
+        session.send(route, record.offset, &item)
     }
 
     fn commit(&mut self, progress: &[Progress], now_ms: i64) -> Result<(), Fault> {
@@ -242,11 +230,8 @@ impl Upstream for Kafka {
         for Progress { route, position, witness } in progress {
             let (position, witness, boot) = (position.clone(), witness.clone(), self.boot.clone());
             let value = Stored { position, witness, boot, time_ms: now_ms }.encode();
-            let message = BaseRecord::with_opaque_to(POSITIONS, 0)
-                .key(self.keys[*route].as_bytes())
-                .payload(value.as_bytes())
-                .partition(session.positions_partition);
-            session.send(message).map_err(|problem| match problem {
+            let key = self.keys[*route].as_bytes();
+            session.send_position(key, value.as_bytes()).map_err(|problem| match problem {
                 SendError::Fault(fault) => fault,
                 SendError::TooLarge => Fault::refused(format!(
                     "a position of {} bytes is too large for {POSITIONS}",
@@ -268,6 +253,11 @@ impl Upstream for Kafka {
             self.settings.halve_batches();
         }
         refusals
+    }
+
+    fn rest(&mut self) -> Result<(), Fault> {
+        opened(&mut self.session).serve();
+        Ok(())
     }
 
     fn close(&mut self) {

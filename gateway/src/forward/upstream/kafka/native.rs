@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
-use std::os::raw::c_char;
+use std::os::raw::{c_char, c_void};
 use std::ptr;
 use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::oauth::Token;
 use crate::forward::upstream::Fault;
@@ -45,6 +46,129 @@ pub(super) fn give_token<C: ClientContext>(client: &Client<C>, token: &Token) ->
     // SAFETY: librdkafka ends its message with a zero byte, and an untouched one is all zeros.
     let why = unsafe { CStr::from_ptr(message.as_ptr()) }.to_string_lossy();
     Err(Fault::refused(format!("the token cannot be used: {why}; check sasl.* in properties")))
+}
+
+/// `RD_KAFKA_PARTITION_UA`: the client places the record.
+const UNASSIGNED: i32 = -1;
+
+/// A topic of a producer, which outlives it. To send to one by name has it looked for each time.
+pub(super) struct Topic(*mut sys::rd_kafka_topic_t);
+
+// SAFETY: librdkafka's objects may be used from any thread.
+unsafe impl Send for Topic {}
+
+impl Topic {
+    /// # Errors
+    /// [`Fault`] where the client does not take the name.
+    pub(super) fn new<C: ClientContext>(client: &Client<C>, name: &str) -> Result<Self, Fault> {
+        let text = CString::new(name).unwrap_or_default();
+        // SAFETY: the client lives as long as the borrow, and the name is copied.
+        let topic =
+            unsafe { sys::rd_kafka_topic_new(client.native_ptr(), text.as_ptr(), ptr::null_mut()) };
+        if topic.is_null() {
+            return Err(Fault::refused(format!("{name:?} is not a topic: correct the route")));
+        }
+        Ok(Self(topic))
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: it was made by `new`, and its client is still alive.
+        unsafe { sys::rd_kafka_topic_destroy(self.0) };
+    }
+}
+
+/// A record on its way to the client's queue.
+pub(super) struct Item<'a> {
+    /// `None`: where its key belongs.
+    pub(super) partition: Option<i32>,
+    pub(super) key: &'a [u8],
+    /// `None`: the key is deleted.
+    pub(super) value: Option<&'a [u8]>,
+    /// ms since 1970; `None`: the time of sending.
+    pub(super) time_ms: Option<i64>,
+    /// By name; those without a value are left out.
+    pub(super) headers: &'a [(&'static str, Option<&'a str>)],
+}
+
+/// Puts a record into the queue of a producer, which copies it; `number` comes back with its delivery.
+/// As rdkafka's `send`, but for the texts that that one allocates for each header.
+///
+/// # Errors
+/// Why it was not taken.
+pub(super) fn produce<C: ClientContext>(
+    client: &Client<C>,
+    topic: &Topic,
+    record: &Item<'_>,
+    number: usize,
+) -> Result<(), Code> {
+    use sys::rd_kafka_vtype_t as Type;
+    let (value, value_len) = record.value.map_or((ptr::null(), 0), |v| (v.as_ptr(), v.len()));
+    // SAFETY: each tag is followed by the values that librdkafka's documentation names for it, of the
+    // types of its prototype; texts and bytes live until the call returns, which copies them; the
+    // topic is one of this client's and alive; the headers are given away where the call succeeds.
+    let code = unsafe {
+        let headers = headers(record.headers);
+        let code = sys::rd_kafka_producev(
+            client.native_ptr(),
+            Type::RD_KAFKA_VTYPE_RKT,
+            topic.0,
+            Type::RD_KAFKA_VTYPE_PARTITION,
+            record.partition.unwrap_or(UNASSIGNED),
+            Type::RD_KAFKA_VTYPE_MSGFLAGS,
+            sys::RD_KAFKA_MSG_F_COPY,
+            Type::RD_KAFKA_VTYPE_VALUE,
+            value.cast::<c_void>(),
+            value_len,
+            Type::RD_KAFKA_VTYPE_KEY,
+            record.key.as_ptr().cast::<c_void>(),
+            record.key.len(),
+            Type::RD_KAFKA_VTYPE_TIMESTAMP,
+            record.time_ms.unwrap_or(0),
+            Type::RD_KAFKA_VTYPE_OPAQUE,
+            number as *mut c_void,
+            Type::RD_KAFKA_VTYPE_HEADERS,
+            headers,
+            Type::RD_KAFKA_VTYPE_END,
+        );
+        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            sys::rd_kafka_headers_destroy(headers);
+        }
+        code
+    };
+    match code {
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(code.into()),
+    }
+}
+
+/// # Safety
+/// Whoever calls it gives them to librdkafka or destroys them.
+unsafe fn headers(all: &[(&'static str, Option<&str>)]) -> *mut sys::rd_kafka_headers_t {
+    // SAFETY: names and values are copied, with the lengths that they have.
+    unsafe {
+        let headers = sys::rd_kafka_headers_new(all.len());
+        for (name, value) in all.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+            sys::rd_kafka_header_add(
+                headers,
+                name.as_ptr().cast(),
+                name.len().cast_signed(),
+                value.as_ptr().cast(),
+                value.len().cast_signed(),
+            );
+        }
+        headers
+    }
+}
+
+/// Waits until the brokers have all records of a producer, no longer than `within`; false where they
+/// do not. Failed deliveries count until they are served. What gathers for a batch goes at once.
+pub(super) fn flush<C: ClientContext>(client: &Client<C>, within: Duration) -> bool {
+    let within_ms = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives as long as the borrow.
+    let code = unsafe { sys::rd_kafka_flush(client.native_ptr(), within_ms) };
+    code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
 /// What a user may do with a topic.

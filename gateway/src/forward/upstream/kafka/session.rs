@@ -5,23 +5,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, Producer};
 
+use super::native::{self, Item, Topic};
 use super::watch::{Watch, Watched, lock};
-use super::{INIT, REQUEST, SETTLE, refusals, remedy};
+use super::{INIT, POSITIONS, REQUEST, SETTLE, refusals, remedy};
 use crate::forward::policy::dead::Refusal;
 use crate::forward::upstream::{Fault, FaultKind, SendError};
 
-/// Between two looks at whether the brokers have all.
-const LOOK: Duration = Duration::from_millis(1);
+/// Between two looks at what failed, while the brokers do not have all.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between two looks at whether a full queue has room.
+const LOOK_ROOM: Duration = Duration::from_millis(2);
+/// What a producer tells is heard in so many pieces at a time.
+const EVENTS: u32 = 16;
 
-/// A producer and what it has under way.
+/// A producer and what it has under way. It is polled from here, by [`Session::serve`]: rdkafka's own
+/// thread for that spins through the last millisecond of each tenth of a second.
 pub(super) struct Session {
-    producer: ThreadedProducer<Watch>,
+    /// By route; gone before the producer is.
+    topics: Vec<Topic>,
+    positions: Topic,
+    producer: BaseProducer<Watch>,
     watched: Arc<Watched>,
     /// By route: true where the topic has as many partitions as the stream.
     pub(super) explicit: Vec<bool>,
-    pub(super) positions_partition: i32,
+    positions_partition: i32,
     /// Routes and offsets of the transaction's records, by their number in it.
     places: Vec<(usize, u64)>,
     /// The next open can find out whose right is missing.
@@ -31,15 +40,22 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Of a producer that is past its init.
-    pub(super) fn new(
-        producer: ThreadedProducer<Watch>,
+    /// Of a producer that is past its init, with the topics by route; `partitions`: which topics have
+    /// as many as their stream, and that of the positions.
+    ///
+    /// # Errors
+    /// [`Fault`] where a topic cannot be one.
+    pub(super) fn new<'a>(
+        producer: BaseProducer<Watch>,
         watched: Arc<Watched>,
-        explicit: Vec<bool>,
-        positions_partition: i32,
+        topics: impl Iterator<Item = &'a str>,
+        (explicit, positions_partition): (Vec<bool>, i32),
         rights_are_told: bool,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Fault> {
+        let topic = |name| Topic::new(producer.client(), name);
+        Ok(Self {
+            topics: topics.map(topic).collect::<Result<_, Fault>>()?,
+            positions: topic(POSITIONS)?,
             producer,
             watched,
             explicit,
@@ -47,7 +63,7 @@ impl Session {
             places: Vec::new(),
             rights_are_told,
             lacks_right: Cell::new(false),
-        }
+        })
     }
 
     /// True if something failed because a right on a topic is missing.
@@ -61,50 +77,66 @@ impl Session {
         begun.map_err(|problem| self.fault("a transaction cannot begin", &problem))
     }
 
+    /// Hears what the producer has to tell: now and then, or it gathers.
+    pub(super) fn serve(&self) {
+        serve(&self.producer);
+    }
+
+    /// Sends the record at `offset` of `route`.
     pub(super) fn send(
         &mut self,
-        mut message: BaseRecord<'_, [u8], [u8], usize>,
+        route: usize,
+        offset: u64,
+        item: &Item<'_>,
     ) -> Result<(), SendError> {
+        self.places.push((route, offset));
+        // 0 stands for a position.
+        self.put(&self.topics[route], item, self.places.len())
+    }
+
+    /// Sends where a route is.
+    pub(super) fn send_position(&self, key: &[u8], value: &[u8]) -> Result<(), SendError> {
+        let partition = Some(self.positions_partition);
+        let item = Item { partition, key, value: Some(value), time_ms: None, headers: &[] };
+        self.put(&self.positions, &item, 0)
+    }
+
+    fn put(&self, topic: &Topic, item: &Item<'_>, number: usize) -> Result<(), SendError> {
         let mut deadline = None;
         loop {
-            match self.producer.send(message) {
+            match native::produce(self.producer.client(), topic, item, number) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(Code::QueueFull), back))
+                Err(Code::QueueFull)
                     if Instant::now()
                         < *deadline.get_or_insert_with(|| Instant::now() + SETTLE) =>
                 {
-                    message = back;
-                    std::thread::sleep(Duration::from_millis(2));
+                    std::thread::sleep(LOOK_ROOM);
+                    self.serve();
                 }
-                Err((KafkaError::MessageProduction(Code::MessageSizeTooLarge), _)) => {
-                    return Err(SendError::TooLarge);
-                }
-                Err((problem, _)) => {
+                Err(Code::MessageSizeTooLarge) => return Err(SendError::TooLarge),
+                Err(code) => {
+                    let problem = KafkaError::MessageProduction(code);
                     return Err(SendError::Fault(self.fault("a record was not taken", &problem)));
                 }
             }
         }
     }
 
-    /// The number that the delivery of the next record carries, which is the one at `offset` of
-    /// `route`.
-    pub(super) fn place(&mut self, route: usize, offset: u64) -> usize {
-        self.places.push((route, offset));
-        self.places.len()
-    }
-
     /// What was refused, once no more news of it comes.
     pub(super) fn refusals(&self) -> Vec<Refusal> {
-        let mut deliveries = lock(&self.watched.deliveries);
         let mut known = 0;
-        while !deliveries.refused.is_empty() && deliveries.failures > known {
-            known = deliveries.failures;
+        let failures = || lock(&self.watched.deliveries).failures;
+        let has_any = !lock(&self.watched.deliveries).refused.is_empty();
+        while has_any && failures() > known {
+            known = failures();
             let quiet = Instant::now() + refusals::QUIET;
-            while deliveries.failures <= known && self.under_way() && Instant::now() < quiet {
-                deliveries = self.watched.wait(deliveries, LOOK);
+            while failures() <= known && self.under_way() && Instant::now() < quiet {
+                std::thread::sleep(LOOK_ROOM);
+                self.serve();
             }
         }
-        refusals::suspects(&deliveries.refused, &self.places, !self.under_way())
+        let is_all_known = !self.under_way();
+        refusals::suspects(&lock(&self.watched.deliveries).refused, &self.places, is_all_known)
     }
 
     /// True while the brokers do not have all that was sent.
@@ -120,28 +152,33 @@ impl Session {
     }
 
     /// Waits until the brokers have all that was sent. rdkafka's commit flushes first, and its flush
-    /// sleeps 100 ms on a queue that its own thread empties; with nothing in flight it does not.
+    /// sleeps 100 ms on a queue in which nothing comes; with nothing in flight it does not.
     fn acknowledged(&self) -> Result<(), Fault> {
         let deadline = Instant::now() + SETTLE;
-        let mut deliveries = lock(&self.watched.deliveries);
-        while self.under_way() && deliveries.failed.is_none() && Instant::now() < deadline {
-            deliveries = self.watched.wait(deliveries, LOOK);
-        }
-        let failed = deliveries.failed.clone();
-        drop(deliveries);
-        let missing = self.producer.in_flight_count();
-        match failed {
-            Some(problem) => Err(self.fault("a record was refused", &problem)),
-            None if missing > 0 => {
-                let timeout = KafkaError::Flush(Code::OperationTimedOut);
-                Err(self.fault(&format!("{missing} records were not acknowledged"), &timeout))
+        loop {
+            let is_done = native::flush(self.producer.client(), LOOK);
+            self.serve();
+            let failed = lock(&self.watched.deliveries).failed.clone();
+            if let Some(problem) = failed {
+                return Err(self.fault("a record was refused", &problem));
             }
-            None => Ok(()),
+            if is_done {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let missing = self.producer.in_flight_count();
+                let timeout = KafkaError::Flush(Code::OperationTimedOut);
+                return Err(
+                    self.fault(&format!("{missing} records were not acknowledged"), &timeout)
+                );
+            }
         }
     }
 
     fn fault(&self, what: &str, problem: &KafkaError) -> Fault {
         let cause = self.cause(problem);
+        // Why a connection failed is told beside.
+        self.serve();
         let problem = cause.as_ref().unwrap_or(problem);
         let mut fault = self.watched.fault(what, problem);
         if remedy::is_right(problem.rdkafka_error_code().map(|code| code as i32)) {
@@ -165,18 +202,24 @@ impl Session {
     }
 }
 
+fn serve(producer: &BaseProducer<Watch>) {
+    for _ in 0..EVENTS {
+        // One event at most.
+        producer.poll(Duration::ZERO);
+    }
+}
+
 /// Init on the same handle until it works: it may take the coordinator a while to settle what a
 /// predecessor left.
 ///
 /// # Errors
 /// What the client says.
-pub(super) fn init(
-    producer: &ThreadedProducer<Watch>,
-    watched: &Watched,
-) -> Result<(), KafkaError> {
+pub(super) fn init(producer: &BaseProducer<Watch>, watched: &Watched) -> Result<(), KafkaError> {
     let deadline = Instant::now() + INIT;
     loop {
-        match producer.init_transactions(REQUEST) {
+        let done = producer.init_transactions(REQUEST);
+        serve(producer);
+        match done {
             Err(KafkaError::Transaction(problem))
                 if problem.is_retriable() && Instant::now() < deadline && !watched.is_refused() =>
             {

@@ -7,7 +7,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, Producer};
 
 use super::native;
 use super::oauth::{self, Endpoint, Tokens};
@@ -150,7 +150,7 @@ impl Settings {
         &self,
         transactional_id: &str,
         watched: &Arc<Watched>,
-    ) -> Result<ThreadedProducer<Watch>, Fault> {
+    ) -> Result<BaseProducer<Watch>, Fault> {
         self.producer_with(transactional_id, self.transaction_timeout_ms(), watched)
     }
 
@@ -163,7 +163,7 @@ impl Settings {
         transactional_id: &str,
         timeout_ms: u32,
         watched: &Arc<Watched>,
-    ) -> Result<ThreadedProducer<Watch>, Fault> {
+    ) -> Result<BaseProducer<Watch>, Fault> {
         // A clone, since what reads as a map has no passwords in it.
         let mut config = self.common.clone();
         for (property, value) in PRODUCER {
@@ -178,7 +178,7 @@ impl Settings {
             .set("transactional.id", transactional_id)
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true");
-        let producer: ThreadedProducer<Watch> = self.create(&config, watched)?;
+        let producer: BaseProducer<Watch> = self.create(&config, watched)?;
         self.authenticate(producer.client())?;
         Ok(producer)
     }

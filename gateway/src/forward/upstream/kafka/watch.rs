@@ -1,7 +1,7 @@
-//! What librdkafka's threads tell: deliveries, trouble of connections, bytes on the wire.
+//! What librdkafka tells: deliveries, trouble of connections, bytes on the wire.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -24,7 +24,6 @@ const TROUBLE_AGE_MAX: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Watched {
     pub(super) deliveries: Mutex<Deliveries>,
-    pub(super) news: Condvar,
     trouble: Mutex<Option<Trouble>>,
     wire: Option<Wire>,
     sent_bytes: AtomicU64,
@@ -97,16 +96,6 @@ impl Watched {
         *lock(&self.trouble) = Some(trouble);
     }
 
-    /// Waits for news of deliveries, no longer than `time`.
-    pub(super) fn wait<'a>(
-        &'a self,
-        deliveries: MutexGuard<'a, Deliveries>,
-        time: Duration,
-    ) -> MutexGuard<'a, Deliveries> {
-        let waited = self.news.wait_timeout(deliveries, time);
-        waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
     fn on_statistics(&self, json: &[u8]) {
         let (Some(wire), Ok(now)) = (&self.wire, serde_json::from_slice::<Statistics>(json)) else {
             return;
@@ -168,8 +157,6 @@ impl ProducerContext for Watch {
             deliveries.refused.push((number, code));
         }
         deliveries.failed.get_or_insert_with(|| error.clone());
-        drop(deliveries);
-        self.watched.news.notify_one();
     }
 }
 
