@@ -6,6 +6,8 @@
 //! [`chain`] (the way in), [`table`], [`query`], [`mqtt`] (the front door and subscribers), [`inbound`] (other
 //! ways in), [`forward`] (upstreams), [`http`], [`cli`].
 
+#[cfg(target_env = "musl")]
+mod allocator;
 pub mod app;
 pub mod catalog;
 pub mod chain;

@@ -70,6 +70,8 @@ impl ConfigArg {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    #[cfg(target_env = "musl")]
+    crate::allocator::set();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => problem.exit(),
