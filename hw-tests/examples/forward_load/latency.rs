@@ -11,7 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
-use rumqttc::{Client, MqttOptions, QoS};
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 
 const MESSAGES: usize = 60;
 /// Not a whole second, so that messages fall on each part of an interval.
@@ -47,21 +47,29 @@ pub(crate) struct Live {
     sent: usize,
     /// Of those that were seen but for the first, which find connections and transactions new; rising.
     seen_ms: Vec<f64>,
+    /// Of the same, until the gateway acknowledged them; rising.
+    stored_ms: Vec<f64>,
 }
+
+/// So many are not counted.
+const FIRST: usize = 5;
 
 impl Live {
     pub(crate) fn print(&self, what: &str) {
-        let Self { sent, seen_ms } = self;
-        let at = |part: usize| seen_ms.get(seen_ms.len() * part / 100).copied();
-        let at = |part| at(part).unwrap_or(f64::NAN);
-        println!(
-            "PUBLISH to a reader of committed records, {what}: {} of {sent} counted, p50 {:.1} ms, \
-             p90 {:.1} ms, most {:.1} ms",
-            seen_ms.len(),
-            at(50),
-            at(90),
-            seen_ms.last().copied().unwrap_or(f64::NAN)
-        );
+        let Self { sent, seen_ms, stored_ms } = self;
+        let show = |to: &str, all: &[f64]| {
+            let at = |part: usize| all.get(all.len() * part / 100).copied().unwrap_or(f64::NAN);
+            let most = all.last().copied().unwrap_or(f64::NAN);
+            println!(
+                "PUBLISH to {to}, {what}: {} of {sent} counted, p50 {:.1} ms, p90 {:.1} ms, most \
+                 {most:.1} ms",
+                all.len(),
+                at(50),
+                at(90)
+            );
+        };
+        show("a reader of committed records", seen_ms);
+        show("PUBACK", stored_ms);
     }
 }
 
@@ -73,7 +81,15 @@ pub(crate) fn measure(
 ) -> Result<Live, Box<dyn Error>> {
     let reader = reader(brokers)?;
     let (client, mut connection) = Client::new(MqttOptions::new("bench", "127.0.0.1", mqtt), 16);
-    std::thread::spawn(move || connection.iter().for_each(drop));
+    let (acknowledge, acknowledged) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for event in connection.iter() {
+            if matches!(event, Ok(Event::Incoming(Packet::PubAck(_)))) {
+                // Nobody listens any more once all is measured.
+                let _ = acknowledge.send(Instant::now());
+            }
+        }
+    });
     let mut sent = BTreeMap::new();
     let mut seen_ms = Vec::new();
     while going(sent.len()) {
@@ -90,9 +106,15 @@ pub(crate) fn measure(
             seen_ms.push(at.elapsed().as_secs_f64() * 1_000.0);
         }
     }
-    let mut seen_ms = seen_ms.split_off(seen_ms.len().min(5));
-    seen_ms.sort_by(f64::total_cmp);
-    Ok(Live { sent: sent.len(), seen_ms })
+    let stored = acknowledged.try_iter().zip(sent.values());
+    let stored_ms = stored.map(|(at, sent)| (at - *sent).as_secs_f64() * 1_000.0).collect();
+    Ok(Live { sent: sent.len(), seen_ms: counted(seen_ms), stored_ms: counted(stored_ms) })
+}
+
+fn counted(mut ms: Vec<f64>) -> Vec<f64> {
+    let mut counted = ms.split_off(ms.len().min(FIRST));
+    counted.sort_by(f64::total_cmp);
+    counted
 }
 
 fn reader(brokers: &str) -> Result<BaseConsumer, Box<dyn Error>> {

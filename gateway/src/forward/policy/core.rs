@@ -83,7 +83,7 @@ const REFUSED_RETRY_MS: u64 = 30_000;
 /// On shutdown, what waits is still sent for this long.
 const DRAIN_MS: u64 = 2_000;
 /// A transaction that holds back more urgent records closes when it is this old.
-const HURRY_MS: u64 = 100;
+const HURRY_MS: u64 = 50;
 /// Between two looks at the journal while records gather, so that a busy journal does not wake the
 /// forwarder at each commit.
 const LOOK_MS: u64 = 20;
