@@ -58,6 +58,8 @@ bench-forward: ## Forwarding in numbers, beside Kafka's own producer, and a back
 	@cargo build --locked --release --package hw-tests --example forward_load
 	@target/release/examples/forward_load rate
 	@HEADWATER_BIN=$(CURDIR)/target/release/headwater target/release/examples/forward_load latency
+	@HEADWATER_BIN=$(CURDIR)/target/release/headwater target/release/examples/forward_load latency \
+		target/release/examples/mqtt_load
 	@HEADWATER_BIN=$(CURDIR)/target/release/headwater target/release/examples/forward_load backlog \
 		$(RECORDS) target/release/examples/mqtt_load
 

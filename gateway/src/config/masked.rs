@@ -176,7 +176,8 @@ fn linked(mut upstream: Json, link: Option<&LinkConfig>) -> Json {
 
 fn masked(upstream: &UpstreamConfig) -> Json {
     match upstream {
-        UpstreamConfig::Kafka(KafkaConfig { brokers, compression, properties, registry }) => {
+        UpstreamConfig::Kafka(kafka) => {
+            let KafkaConfig { brokers, compression, interval, properties, registry } = kafka;
             let shown = properties.iter().map(|(name, value)| {
                 let is_secret = SECRET.iter().any(|part| name.contains(part));
                 (name.clone(), json!(value.shown(is_secret)))
@@ -186,6 +187,7 @@ fn masked(upstream: &UpstreamConfig) -> Json {
                 "kind": "kafka",
                 "brokers": brokers,
                 "compression": compression.name(),
+                "interval_ms": u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
                 "properties": properties,
                 "registry": registry.as_ref().map(masked_registry),
             })

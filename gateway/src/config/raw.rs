@@ -166,6 +166,7 @@ pub(super) struct Upstream {
     pub(super) brokers: Option<Text>,
     /// none, lz4 or zstd.
     pub(super) compression: Option<Text>,
+    pub(super) interval: Option<Text>,
     #[serde(default)]
     pub(super) properties: BTreeMap<Text, Text>,
     pub(super) path: Option<Text>,

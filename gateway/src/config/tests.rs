@@ -405,7 +405,7 @@ fn an_mqtt_upstream_is_read_with_its_defaults_and_each_fault_says_what_to_write(
 fn a_cluster_has_properties_secrets_and_topics_and_each_fault_says_what_to_write() {
     let good = GOOD.replace("topic = \"plant.climate\"\n", "")
         + "topic = \"plant.climate\"\n[upstream.cluster]\nkind = \"kafka\"\nbrokers = \"a:1\"\n\
-           compression = \"zstd\"\n\
+           compression = \"zstd\"\ninterval = \"5s\"\n\
            properties = { \"security.protocol\" = \"SASL_SSL\", \"sasl.password\" = \"s3cret\", \
            \"sasl.username\" = \"env:PATH\" }\n\
            [[route]]\nstream = \"climate\"\nupstream = \"cluster\"\ntopic = \"t\"\n\
@@ -418,12 +418,15 @@ fn a_cluster_has_properties_secrets_and_topics_and_each_fault_says_what_to_write
     let masked = config.masked();
     let shown = &masked["upstream"]["cluster"];
     assert_eq!((&shown["compression"], &shown["brokers"]), (&"zstd".into(), &"a:1".into()));
+    assert_eq!(shown["interval_ms"], 5_000);
     assert_eq!(shown["properties"]["sasl.password"], "***");
     assert_eq!(shown["properties"]["sasl.username"], "env:PATH");
     assert_eq!(masked["route"][1]["topic_config"]["retention.ms"], "1000");
     assert!(!format!("{config:?}").contains("s3cret"), "no log line shows it either");
     for (from, to, key, words) in [
         ("\"zstd\"", "\"gzip\"", "upstream.cluster.compression", "\"none\", \"lz4\""),
+        ("\"5s\"", "\"2m\"", "upstream.cluster.interval", "from 100ms to 1m"),
+        ("\"5s\"", "\"soon\"", "upstream.cluster.interval", "soon"),
         ("env:PATH", "file:none", "upstream.cluster.properties.sasl.username", "file none: No"),
         ("sasl.username", "sasl.user", "upstream.cluster.properties.sasl.user", "No such"),
         ("SASL_SSL", "SSL", "upstream.cluster.properties.sasl.password", "SASL_SSL"),

@@ -30,6 +30,8 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// How batches are compressed.
     pub compression: Compression,
+    /// Transactions come once in this time in the long run.
+    pub interval: Duration,
     /// Properties of the client, as librdkafka names them.
     pub properties: BTreeMap<String, Property>,
     /// Where schemas of `avro` routes are registered.

@@ -169,7 +169,7 @@ impl Forwarder {
             UpstreamConfig::Kafka(config) => {
                 let wire = metrics.wire(name);
                 let kafka = Kafka::new(name, config, &identity, destinations, wire);
-                let rules = rules(Policy::KAFKA);
+                let rules = rules(Policy::kafka(config.interval));
                 Box::new(Engine::new(rules, kafka, local, lays, scores.clone())?)
             }
             UpstreamConfig::Mqtt(config) => {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hw_tests::gateway::GatewayProcess;
@@ -19,10 +21,13 @@ const EVERY: Duration = Duration::from_millis(1_013);
 /// Where the measured messages go.
 pub(crate) const TOPIC: &str = "plant.live";
 
-pub(crate) fn run() -> Result<(), Box<dyn Error>> {
+/// Without load, or beside 50 connections of the program `load`, each of which has one message on its
+/// way, on a stream and a route of their own.
+pub(crate) fn run(load: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let kafka = Kafka::start(&dir.path().join("kafka"))?;
     kafka.make_topic(TOPIC, 1)?;
+    kafka.make_topic("plant.load", 3)?;
     let (mqtt, http) = (free_port()?, free_port()?);
     let config = dir.path().join("headwater.toml");
     let brokers = kafka.brokers();
@@ -32,13 +37,30 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
             "[gateway]\nid = \"latency\"\ndata_dir = \"data\"\n[mqtt]\nlisten = \"127.0.0.1:{mqtt}\"\n\
              [http]\nlisten = \"127.0.0.1:{http}\"\n[[stream]]\nname = \"data\"\n\
              topic = \"data/{{device}}\"\nkey = \"device\"\nformat = \"json\"\n\
+             [[stream]]\nname = \"load\"\ntopic = \"load/{{device}}\"\nkey = \"device\"\n\
+             format = \"bytes\"\npartitions = 3\n\
              [upstream.cluster]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\n\
-             [[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"{TOPIC}\"\n"
+             [[route]]\nstream = \"data\"\nupstream = \"cluster\"\ntopic = \"{TOPIC}\"\n\
+             [[route]]\nstream = \"load\"\nupstream = \"cluster\"\ntopic = \"plant.load\"\n"
         ),
     )?;
-    let _gateway = GatewayProcess::start(&config, http)?;
+    let gateway = GatewayProcess::start(&config, http)?;
+    let Some(load) = load else {
+        let live = measure(mqtt, brokers, |number| number < MESSAGES)?;
+        live.print("one a second, default settings (bar p50 60 ms)");
+        return Ok(());
+    };
+    let seconds = EVERY.as_secs_f64() * MESSAGES as f64 + 2.0;
+    let publisher = Command::new(load)
+        .args(["publish", "--addr", &format!("127.0.0.1:{mqtt}"), "--connections", "50"])
+        .args(["--window", "1", "--payload", "200", "--random", "--seconds", &seconds.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()?;
     let live = measure(mqtt, brokers, |number| number < MESSAGES)?;
-    live.print("one a second, default settings (bar p50 60 ms)");
+    let routes = gateway.get("/api/v1/routes")?;
+    let said = String::from_utf8(publisher.wait_with_output()?.stdout)?;
+    println!("beside it: {}; {} of its records wait in the end", said.trim(), routes[1]["lag"]);
+    live.print("one a second, at full load (bar p50: the interval, 1 s)");
     Ok(())
 }
 

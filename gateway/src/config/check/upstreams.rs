@@ -17,6 +17,12 @@ use crate::forward::check_kafka;
 /// Kafka's own limit for a topic is far beyond; this one keeps a typing error from making thousands.
 const TOPIC_PARTITIONS_MAX: u16 = 1000;
 
+/// Between transactions to a Kafka cluster.
+const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Beyond that a full stage comes first nearly always.
+const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
 /// Bytes a second of a link at least.
 const RATE_MIN: u64 = 128;
 /// Files that are smaller are more names than data...
@@ -89,6 +95,7 @@ impl Checker<'_> {
         let foreign = [
             ("rotate_size", "directory", raw.rotate_size.as_ref().map(Spanned::span)),
             ("rotate_every", "directory", raw.rotate_every.as_ref().map(Spanned::span)),
+            ("interval", "kafka", raw.interval.as_ref().map(Spanned::span)),
             ("registry", "kafka", raw.registry.as_ref().map(|registry| registry.url.span())),
         ];
         for (name, of, at) in foreign {
@@ -150,6 +157,13 @@ impl Checker<'_> {
                     .ok_or_else(|| format!("{name:?}: write \"none\", \"lz4\" or \"zstd\""))
             },
         );
+        let interval =
+            self.take_or(&format!("{key}.interval"), raw.interval.as_ref(), INTERVAL, |text| {
+                match parse_time(text)? {
+                    time if (INTERVAL_MIN..=INTERVAL_MAX).contains(&time) => Ok(time),
+                    _ => Err(format!("{text:?}: write a time from 100ms to 1m")),
+                }
+            });
         let before = self.problems.len();
         let properties = self.properties(key, &raw.properties);
         let Some(brokers) = &raw.brokers else {
@@ -159,7 +173,7 @@ impl Checker<'_> {
         };
         let brokers = brokers.get_ref().clone();
         let registry = raw.registry.as_ref().and_then(|registry| self.registry(key, registry));
-        let config = KafkaConfig { brokers, compression, properties, registry };
+        let config = KafkaConfig { brokers, compression, interval, properties, registry };
         // What a property lacks is not the fault of the others.
         if self.problems.len() == before {
             for (property, fault) in check_kafka(&config) {

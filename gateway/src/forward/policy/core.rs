@@ -17,6 +17,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::forward::engine::batch::RECORDS_FULL;
 use crate::forward::policy::pace::Pace;
 use crate::forward::upstream::{Fault, FaultKind};
@@ -59,6 +61,12 @@ impl Policy {
         stage_records: RECORDS_FULL,
         transaction_timeout_ms: 30_000,
     };
+
+    /// For a cluster that gets a transaction once in `interval` in the long run.
+    pub(in crate::forward) fn kafka(interval: Duration) -> Self {
+        let gather_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        Self { gather_ms, ..Self::KAFKA }
+    }
 
     /// For files: a transaction is a file a partition.
     pub(in crate::forward) const DIRECTORY: Self = Self {

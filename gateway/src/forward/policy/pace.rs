@@ -99,7 +99,11 @@ mod tests {
     /// How long each of `count` records, `every_ms` apart, waits for its transaction; they take
     /// `took_ms`. Gives the waits and the number of transactions.
     fn waits(count: u64, every_ms: u64, took_ms: u64) -> (Vec<u64>, u64) {
-        let mut pace = Pace::new(&Policy::KAFKA);
+        waits_with(&Policy::KAFKA, count, every_ms, took_ms)
+    }
+
+    fn waits_with(policy: &Policy, count: u64, every_ms: u64, took_ms: u64) -> (Vec<u64>, u64) {
+        let mut pace = Pace::new(policy);
         let (mut waits, mut transactions, mut free_ms) = (Vec::new(), 0, 0);
         let mut came: std::collections::VecDeque<u64> = (1..=count).map(|n| n * every_ms).collect();
         while let Some(first) = came.front() {
@@ -131,6 +135,14 @@ mod tests {
             assert!(transactions <= 60 + 2 * BURST, "{every_ms}: {transactions}");
             assert!(waits[waits.len() / 2] <= 1_000);
         }
+    }
+
+    #[test]
+    fn a_longer_interval_makes_fewer_transactions_and_the_longest_wait_is_twice_it() {
+        let policy = Policy::kafka(std::time::Duration::from_secs(10));
+        let (waits, transactions) = waits_with(&policy, 3_600, 1_000, 10);
+        assert!(transactions <= 360 + 2 * BURST, "{transactions}");
+        assert!(waits[waits.len() - 1] <= 20_000, "{waits:?}");
     }
 
     #[test]

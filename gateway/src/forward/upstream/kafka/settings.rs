@@ -266,6 +266,7 @@ mod tests {
         KafkaConfig {
             brokers: "127.0.0.1:9092".to_owned(),
             compression: Compression::Zstd,
+            interval: std::time::Duration::from_secs(1),
             properties: properties.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect(),
             registry: None,
         }
