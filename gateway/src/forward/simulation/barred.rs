@@ -170,17 +170,7 @@ proptest! {
     ) {
         let (world, cluster) = world();
         let clock = Clock::default();
-        let mut dice = seed | 1;
-        cluster.plan(move |_| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            match dice % 40 {
-                0 => Some(Failure::Before),
-                1 => Some(Failure::After),
-                _ => None,
-            }
-        });
+        cluster.fail_at_random(seed);
         let mut number = 0;
         let mut engine = world.engine(Policy::KAFKA, cluster.client()).0;
         for (records, turns, forbidden, dies) in lives {

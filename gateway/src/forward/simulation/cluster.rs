@@ -88,6 +88,21 @@ impl Cluster {
         self.state().plan = Some(Box::new(plan));
     }
 
+    /// One request in twenty fails, before or after it takes effect.
+    pub(super) fn fail_at_random(&self, seed: u64) {
+        let mut dice = seed | 1;
+        self.plan(move |_| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            match dice % 40 {
+                0 => Some(Failure::Before),
+                1 => Some(Failure::After),
+                _ => None,
+            }
+        });
+    }
+
     pub(super) fn client(&self) -> Client {
         Client { cluster: self.clone(), epoch: 0, refused: Vec::new() }
     }
@@ -432,17 +447,7 @@ proptest! {
         let world = World::new();
         let cluster = Cluster::default();
         let clock = Clock::default();
-        let mut dice = seed | 1;
-        cluster.plan(move |_| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            match dice % 40 {
-                0 => Some(Failure::Before),
-                1 => Some(Failure::After),
-                _ => None,
-            }
-        });
+        cluster.fail_at_random(seed);
         let mut number = 0;
         for (records, turns) in lives {
             let (mut engine, _) = world.engine(Policy::KAFKA, cluster.client());

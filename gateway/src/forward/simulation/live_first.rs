@@ -164,17 +164,7 @@ proptest! {
     ) {
         let (cluster, clock) = (Cluster::default(), Clock::default());
         let mut world = world();
-        let mut dice = seed | 1;
-        cluster.plan(move |_| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            match dice % 40 {
-                0 => Some(Failure::Before),
-                1 => Some(Failure::After),
-                _ => None,
-            }
-        });
+        cluster.fail_at_random(seed);
         let mut number = 0;
         for (records, turns, is_log, marks_lost) in lives {
             world.ahead = (!is_log).then_some(AHEAD);
