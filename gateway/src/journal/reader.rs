@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::history::HistoryReader;
+use super::tail::Meta;
 use super::{Record, Shared, lock};
 
 /// A position that cannot be read, and where to go on.
@@ -230,16 +231,8 @@ pub(super) fn read_below(
 #[derive(Default)]
 struct Piece {
     bytes: Vec<u8>,
-    places: Vec<Place>,
-}
-
-struct Place {
-    offset: u64,
-    partition: u16,
-    time_ms: i64,
-    start: usize,
-    value_start: usize,
-    end: usize,
+    /// Offsets of the records, and where these lie.
+    places: Vec<(u64, Meta)>,
 }
 
 impl Piece {
@@ -255,28 +248,16 @@ impl Piece {
             self.bytes.extend_from_slice(record.key);
             let value_start = self.bytes.len();
             self.bytes.extend_from_slice(record.value);
-            self.places.push(Place {
-                offset: record.offset,
-                partition: record.partition,
-                time_ms: record.time_ms,
-                start,
-                value_start,
-                end: self.bytes.len(),
-            });
+            let (partition, time_ms) = (record.partition, record.time_ms);
+            let meta = Meta::new(partition, time_ms, start, value_start, self.bytes.len());
+            self.places.push((record.offset, meta));
         }
     }
 
     fn records(mut self) -> Vec<Record> {
         self.bytes.shrink_to_fit();
         let bytes = Bytes::from(self.bytes);
-        let record = |place: Place| Record {
-            offset: place.offset,
-            partition: place.partition,
-            time_ms: place.time_ms,
-            key: bytes.slice(place.start..place.value_start),
-            value: bytes.slice(place.value_start..place.end),
-        };
-        self.places.into_iter().map(record).collect()
+        self.places.iter().map(|(offset, meta)| meta.record(*offset, &bytes)).collect()
     }
 }
 

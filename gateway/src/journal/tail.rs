@@ -44,6 +44,12 @@ impl Meta {
     pub(super) fn value(&self) -> Range<usize> {
         self.value_start as usize..self.end as usize
     }
+
+    /// The record at `offset`, which lies in `bytes`.
+    pub(super) fn record(&self, offset: u64, bytes: &Bytes) -> Record {
+        let (key, value) = (bytes.slice(self.key()), bytes.slice(self.value()));
+        Record { offset, partition: self.partition, time_ms: self.time_ms, key, value }
+    }
 }
 
 /// One commit, as it was appended.
@@ -64,14 +70,7 @@ impl Commit {
     }
 
     pub(super) fn record(&self, index: usize) -> Record {
-        let meta = self.records[index];
-        Record {
-            offset: self.first + index as u64,
-            partition: meta.partition,
-            time_ms: meta.time_ms,
-            key: self.bytes.slice(meta.key()),
-            value: self.bytes.slice(meta.value()),
-        }
+        self.records[index].record(self.first + index as u64, &self.bytes)
     }
 }
 
